@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Set up farebox and run it from a checkout; needs git and Python >= 3.11 (with venv, or uv on PATH), nothing else.
+
+  python3 run.py demo            the whole line once: real SDKs, a local fake provider, collector, priced rows, API
+  python3 run.py demo --keep     the same, left running until Ctrl-C
+  python3 run.py test            the test suite without the slow tests; further arguments go to pytest
+  python3 run.py test --slow     the slow tests alone
+  python3 run.py check           format, lint, types, import floors
+  python3 run.py setup           only the set-up
+
+The set-up makes `.venv` and installs what `pyproject.toml` asks for at the versions of `constraints.txt`. It does
+nothing when both files are unchanged since the last time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+STAMP = VENV / "farebox-setup.sha256"
+EXTRAS = "test,check,demo"
+OLDEST_PYTHON = (3, 11)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one of the commands above; the exit code is that of the last program run."""
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
+    commands = {"demo": demo, "test": test, "check": check, "setup": lambda _: 0}
+    if command not in commands:
+        print(__doc__)
+        return 0 if command in ("help", "-h", "--help") else 2
+    problem = set_up()
+    if problem:
+        print(f"run.py: {problem}", file=sys.stderr)
+        return 1
+    return commands[command](rest)
+
+
+def demo(arguments: list[str]) -> int:
+    return call(BIN / "python", "-m", "tests.end_to_end.demo", *arguments)
+
+
+def test(arguments: list[str]) -> int:
+    slow = "--slow" in arguments
+    rest = [argument for argument in arguments if argument != "--slow"]
+    return call(BIN / "python", "-m", "pytest", "-m", "slow" if slow else "not slow", *rest)
+
+
+def check(_: list[str]) -> int:
+    return (
+        call(BIN / "ruff", "format", "--check", ".")
+        or call(BIN / "ruff", "check", ".")
+        or call(BIN / "mypy")
+        or call(BIN / "lint-imports")
+    )
+
+
+def set_up() -> str | None:
+    """Make `.venv` hold what the project asks for; answers what is missing, in words, or None."""
+    if sys.version_info < OLDEST_PYTHON:
+        return f"Python {sys.version.split()[0]} is too old: run it with Python 3.11 or later."
+    wanted = fingerprint()
+    if STAMP.is_file() and STAMP.read_text() == wanted:
+        return None
+    uv = shutil.which("uv")
+    if not uv and importlib.util.find_spec("ensurepip") is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        return f"this Python has no venv. Install it (Debian and Ubuntu: apt install python{version}-venv) or install uv."
+    print("run.py: setting up .venv ...", file=sys.stderr, flush=True)
+    code = install_with_uv(uv) if uv else install_with_venv()
+    if code:
+        return f"the set-up failed with exit code {code}; its output stands above."
+    STAMP.write_text(wanted)
+    return None
+
+
+def install_with_uv(uv: str) -> int:
+    python = str(BIN / "python")
+    return call(uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV) or call(
+        uv, "pip", "install", "--quiet", "--python", python, "-c", "constraints.txt", "-e", f".[{EXTRAS}]"
+    )
+
+
+def install_with_venv() -> int:
+    return call(sys.executable, "-m", "venv", "--clear", VENV) or call(
+        BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+        "-c", "constraints.txt", "-e", f".[{EXTRAS}]",
+    )  # fmt: skip
+
+
+def fingerprint() -> str:
+    """Name the set-up: the interpreter, what is asked for, and the hook files that an install copies."""
+    files = ["pyproject.toml", "constraints.txt", "instrumentation/hooks/farebox.pth", "instrumentation/hooks/farebox.start"]
+    parts = [sys.version.encode(), *((ROOT / name).read_bytes() for name in files)]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def call(*command: str | Path) -> int:
+    return subprocess.run([str(part) for part in command], cwd=ROOT, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
