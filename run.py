@@ -73,7 +73,9 @@ def set_up() -> str | None:
     uv = shutil.which("uv")
     if not uv and importlib.util.find_spec("ensurepip") is None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return f"this Python has no venv. Install it (Debian and Ubuntu: apt install python{version}-venv) or install uv."
+        return (
+            f"this Python has no venv. Install it (Debian and Ubuntu: apt install python{version}-venv) or install uv."
+        )
     print("run.py: setting up .venv ...", file=sys.stderr, flush=True)
     code = install_with_uv(uv) if uv else install_with_venv()
     if code:
@@ -98,7 +100,12 @@ def install_with_venv() -> int:
 
 def fingerprint() -> str:
     """Name the set-up: the interpreter, what is asked for, and the hook files that an install copies."""
-    files = ["pyproject.toml", "constraints.txt", "instrumentation/hooks/farebox.pth", "instrumentation/hooks/farebox.start"]
+    files = [
+        "pyproject.toml",
+        "constraints.txt",
+        "instrumentation/hooks/farebox.pth",
+        "instrumentation/hooks/farebox.start",
+    ]
     parts = [sys.version.encode(), *((ROOT / name).read_bytes() for name in files)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 

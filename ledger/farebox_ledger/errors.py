@@ -1,0 +1,52 @@
+"""What can go wrong in the ledger, by who has to act.
+
+LedgerError
+├── InvalidInput          the caller sent something that cannot be booked or asked; names the field
+│   └── AmountTooLarge    an amount beyond what a row can hold exactly
+├── NotFound              the named thing does not exist in the caller's scope
+├── Conflict              the change contradicts what stands; names what it contradicts
+└── DatabaseNotReady      the database cannot be used as it is; the message names the command that cures it
+"""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Any fault that the ledger reports on purpose."""
+
+
+class InvalidInput(LedgerError):
+    """The caller sent something that cannot be booked or asked."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        """Name the field (a dotted path, such as `usage.input_tokens`) and say what was expected and what came."""
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+        self.detail = detail
+
+
+class AmountTooLarge(InvalidInput):
+    """An amount is beyond 9,000,000 units of its currency, more than one row holds exactly."""
+
+
+class NotFound(LedgerError):
+    """The named thing does not exist, or not in the caller's scope."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        """Name the kind of thing (`organization`, `price`) and the name that was looked for."""
+        super().__init__(f"{kind} {name!r} does not exist")
+        self.kind = kind
+        self.name = name
+
+
+class Conflict(LedgerError):
+    """The change contradicts what already stands."""
+
+    def __init__(self, detail: str, *, conflicting_id: str | None = None) -> None:
+        """Say what contradicts what; `conflicting_id` names the thing that stands in the way, when there is one."""
+        super().__init__(detail)
+        self.conflicting_id = conflicting_id
+
+
+class DatabaseNotReady(LedgerError):
+    """The database is missing, empty, older or newer than this version of farebox."""
