@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import anthropic
 import openai
 
@@ -23,10 +25,8 @@ def ask_openai() -> None:
         pass
     client.responses.create(model="gpt-4.1-mini", input="Where is my parcel?")
     client.embeddings.create(model="text-embedding-3-small", input="Where is my parcel?")
-    try:
+    with contextlib.suppress(openai.RateLimitError):
         client.chat.completions.create(model="fail-429", messages=messages)
-    except openai.RateLimitError:
-        pass
 
 
 def ask_anthropic() -> None:

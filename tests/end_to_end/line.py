@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).parents[2]
 FAREBOX = (sys.executable, "-m", "farebox.cli")
 START_TIMEOUT_S = 60.0
-LOOPBACK = {name: "127.0.0.1:0" for name in ("FAREBOX_API_LISTEN", "FAREBOX_GRPC_LISTEN", "FAREBOX_HTTP_LISTEN")}
+LOOPBACK = dict.fromkeys(("FAREBOX_API_LISTEN", "FAREBOX_GRPC_LISTEN", "FAREBOX_HTTP_LISTEN"), "127.0.0.1:0")
 
 
 class Organization(NamedTuple):
@@ -113,7 +113,7 @@ class Farebox:
 
 @contextmanager
 def running_farebox(folder: Path, **environment: str) -> Iterator[Farebox]:
-    """Run `farebox up` in `folder` (made when missing) until the block ends; a second run finds the first one's books."""
+    """Run `farebox up` in `folder` until the block ends; a second run there finds the first one's books."""
     farebox = start_farebox(folder, **environment)
     try:
         yield farebox
@@ -140,16 +140,6 @@ def first_admin_key(process: Process) -> str | None:
     return next((match[1] for match in keys if match), None)
 
 
-@contextmanager
-def running_provider() -> Iterator[str]:
-    """Run the fake provider as a process of its own and answer its address."""
-    process = Process([sys.executable, "-m", "tests.fakes.provider", "--port", "0"], {})
-    try:
-        yield process.wait_for(r"(http://127\.0\.0\.1:\d+)")[1]
-    finally:
-        process.stop()
-
-
 def run_app(farebox: Farebox, provider_url: str, organization: Organization, script: str | None = None) -> str:
     """Run the application as its user would: one variable switches farebox on, the others say where things are."""
     return run_to_end(
@@ -170,7 +160,13 @@ def run_app(farebox: Farebox, provider_url: str, organization: Organization, scr
 def run_to_end(command: list[str], environment: Mapping[str, str]) -> str:
     """Run a program and answer what it printed; a failure raises with its standard error."""
     done = subprocess.run(
-        command, cwd=ROOT, env={**clean_environment(), **environment}, capture_output=True, text=True, timeout=120
+        command,
+        cwd=ROOT,
+        env={**clean_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
