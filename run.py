@@ -25,8 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-STAMP = VENV / "farebox-setup.sha256"
-EXTRAS = "test,check,demo"
+STAMP = VENV / "farebox-setup.txt"
+EXTRAS = {"demo": "demo", "test": "demo,test,check", "check": "demo,test,check", "setup": "demo,test,check"}
 OLDEST_PYTHON = (3, 11)
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     if command not in commands:
         print(__doc__)
         return 0 if command in ("help", "-h", "--help") else 2
-    problem = set_up()
+    problem = set_up(EXTRAS[command])
     if problem:
         print(f"run.py: {problem}", file=sys.stderr)
         return 1
@@ -63,12 +63,12 @@ def check(_: list[str]) -> int:
     )
 
 
-def set_up() -> str | None:
-    """Make `.venv` hold what the project asks for; answers what is missing, in words, or None."""
+def set_up(extras: str) -> str | None:
+    """Make `.venv` hold the project with these extras; answers what is missing, in words, or None."""
     if sys.version_info < OLDEST_PYTHON:
         return f"Python {sys.version.split()[0]} is too old: run it with Python 3.11 or later."
-    wanted = fingerprint()
-    if STAMP.is_file() and STAMP.read_text() == wanted:
+    stamp = fingerprint()
+    if is_set_up(stamp, extras):
         return None
     uv = shutil.which("uv")
     if not uv and importlib.util.find_spec("ensurepip") is None:
@@ -77,24 +77,30 @@ def set_up() -> str | None:
             f"this Python has no venv. Install it (Debian and Ubuntu: apt install python{version}-venv) or install uv."
         )
     print("run.py: setting up .venv ...", file=sys.stderr, flush=True)
-    code = install_with_uv(uv) if uv else install_with_venv()
+    code = install_with_uv(uv, extras) if uv else install_with_venv(extras)
     if code:
         return f"the set-up failed with exit code {code}; its output stands above."
-    STAMP.write_text(wanted)
+    STAMP.write_text(f"{stamp} {extras}")
     return None
 
 
-def install_with_uv(uv: str) -> int:
+def is_set_up(stamp: str, extras: str) -> bool:
+    """Say whether the last set-up was of these files and brought at least these extras."""
+    last_stamp, _, last_extras = (STAMP.read_text() if STAMP.is_file() else "").partition(" ")
+    return last_stamp == stamp and set(extras.split(",")) <= set(last_extras.split(","))
+
+
+def install_with_uv(uv: str, extras: str) -> int:
     python = str(BIN / "python")
     return call(uv, "venv", "--quiet", "--clear", "--python", sys.executable, VENV) or call(
-        uv, "pip", "install", "--quiet", "--python", python, "-c", "constraints.txt", "-e", f".[{EXTRAS}]"
+        uv, "pip", "install", "--quiet", "--python", python, "-c", "constraints.txt", "-e", f".[{extras}]"
     )
 
 
-def install_with_venv() -> int:
+def install_with_venv(extras: str) -> int:
     return call(sys.executable, "-m", "venv", "--clear", VENV) or call(
         BIN / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-        "-c", "constraints.txt", "-e", f".[{EXTRAS}]",
+        "-c", "constraints.txt", "-e", f".[{extras}]",
     )  # fmt: skip
 
 
