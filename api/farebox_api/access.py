@@ -1,0 +1,59 @@
+"""The books as one caller may see them: every route opens them here, in one transaction with the caller's scope."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from farebox_ledger.errors import NotFound
+from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.organizations import organization_by_slug
+from farebox_ledger.store.scope import AllOrganizations, OrgScope, Scope
+from farebox_ledger.usage import org_id_of
+from sqlalchemy import Connection, Engine
+
+from farebox_api.auth import Caller
+
+
+class Books:
+    """Opens the ledger for the caller of one request."""
+
+    def __init__(self, engine: Engine, caller: Caller) -> None:
+        """Bind the database to who asks."""
+        self._engine = engine
+        self.caller = caller
+
+    @contextmanager
+    def reading(self, organization: str | None = None) -> Iterator[tuple[Connection, Scope]]:
+        """Open one read transaction. None means all that the caller sees: its organization, or every one.
+
+        Raises:
+            NotFound: the organization does not exist, or not for this caller; the two look alike.
+        """
+        scope = self._scope(organization)
+        with transaction(self._engine, scope) as connection:
+            self._check(connection, scope, organization)
+            yield connection, scope
+
+    @contextmanager
+    def writing(self, organization: str | None = None) -> Iterator[tuple[Connection, Scope]]:
+        """Open one write transaction, as `reading`; it commits at the end of the block."""
+        scope = self._scope(organization)
+        with transaction(self._engine, scope, write=True) as connection:
+            self._check(connection, scope, organization)
+            yield connection, scope
+
+    def _scope(self, organization: str | None) -> Scope:
+        caller = self.caller
+        if caller.org_id is not None:
+            if organization is not None and organization != caller.org_slug:
+                raise NotFound("organization", organization)
+            return OrgScope(caller.org_id)
+        return AllOrganizations() if organization is None else OrgScope(org_id_of(organization))
+
+    def _check(self, connection: Connection, scope: Scope, organization: str | None) -> None:
+        """A system key may name an organization that nobody made."""
+        if organization is None or not self.caller.is_system:
+            return
+        if organization_by_slug(connection, organization) is None:
+            raise NotFound("organization", organization)

@@ -1,0 +1,64 @@
+"""The composition root of the API: makes the application from its settings and an open database.
+
+Layers from the outside: `edge` (ids, headers, log), faults as problems, `auth` (who), guards (may they), strict
+parameters (what), routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from farebox_ledger.errors import LedgerError
+from litestar import Litestar, Request, Router
+from litestar.config.compression import CompressionConfig
+from litestar.di import Provide
+from litestar.types import ControllerRouterHandler
+from sqlalchemy import Engine
+
+from farebox_api.access import Books
+from farebox_api.auth import Authentication
+from farebox_api.config import ApiConfig
+from farebox_api.edge import Edge
+from farebox_api.errors import ApiError
+from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
+from farebox_api.problems import answer_fault
+from farebox_api.routes import system
+from farebox_api.telemetry import Telemetry
+
+V1_ROUTES: Sequence[ControllerRouterHandler] = ()
+
+
+def create_app(config: ApiConfig, engine: Engine) -> Litestar:
+    """Make the application. `engine` stays the caller's: it is neither migrated nor disposed of here."""
+    telemetry, strict = Telemetry(), StrictParameters()
+    app = Litestar(
+        route_handlers=[*system.ROUTES, _v1(config, engine)],
+        dependencies={
+            "engine": Provide(lambda: engine, sync_to_thread=False),
+            "telemetry": Provide(lambda: telemetry, sync_to_thread=False),
+        },
+        before_request=strict,
+        exception_handlers={Exception: answer_fault, ApiError: answer_fault, LedgerError: answer_fault},
+        openapi_config=openapi_config(),
+        compression_config=CompressionConfig(backend="gzip", minimum_size=1024),
+        request_max_body_size=config.max_body_bytes,
+        logging_config=None,
+        debug=False,
+    )
+    strict.learn(correct(app.openapi_schema))
+    app.asgi_handler = Edge(app.asgi_handler, telemetry)
+    return app
+
+
+def _v1(config: ApiConfig, engine: Engine) -> Router:
+    def books(request: Request[Any, Any, Any]) -> Books:
+        return Books(engine, request.user)
+
+    return Router(
+        "/v1",
+        route_handlers=V1_ROUTES,
+        middleware=[Authentication(engine, config.admin_key)],
+        dependencies={"books": Provide(books, sync_to_thread=False)},
+        security=SECURITY,
+    )

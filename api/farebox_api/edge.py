@@ -1,0 +1,97 @@
+"""Wraps the whole application, routing included: what must hold for every answer, 404 and 405 too.
+
+A request comes in and gets an id; the answer goes out with it, with the security headers, one access-log line and one
+observation. Neither the log nor the figures hold a key, a query string or a body.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from typing import Any, Final
+from uuid import uuid4
+
+from litestar.datastructures import MutableScopeHeaders
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from farebox_api.telemetry import Telemetry
+
+logger = logging.getLogger("farebox.access")
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{8,128}")
+_KNOWN_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+
+SECURITY_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",  # answers hold tenants' figures; a route that may be cached says so itself
+}
+
+
+class Edge:
+    """The outermost ASGI application."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+        """Wrap `app`, which has already turned every fault into an answer."""
+        self._app = app
+        self._telemetry = telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope["state"]["request_id"] = request_id
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(message, request_id)
+            await send(message)
+
+        self._telemetry.request_started()
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._record(scope, status, time.perf_counter() - started)
+
+    def _record(self, scope: Any, status: int, duration_s: float) -> None:
+        route = scope.get("path_template") or "unmatched"
+        method = scope["method"] if scope["method"] in _KNOWN_METHODS else "_OTHER"
+        self._telemetry.request_ended(method, route, status, duration_s)
+        caller = scope.get("user")
+        logger.info(
+            "request",
+            extra={
+                "request_id": scope["state"]["request_id"],
+                "method": method,
+                "route": route,
+                "status": status,
+                "duration_ms": round(duration_s * 1000, 1),
+                "key": getattr(caller, "key_id", None),
+                "organization": getattr(caller, "org_slug", None),
+            },
+        )
+
+
+def _request_id(scope: Any) -> str:
+    """Take the caller's id when it is a harmless one, so that a request can be followed through a proxy's log."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(text := value.decode("latin-1")):
+            return str(text)
+    return uuid4().hex
+
+
+def _add_headers(message: Any, request_id: str) -> None:
+    headers = MutableScopeHeaders.from_message(message)
+    headers["X-Request-Id"] = request_id
+    for name, value in SECURITY_HEADERS.items():
+        headers.setdefault(name, value)

@@ -1,0 +1,68 @@
+"""What can go wrong between a request and the ledger, by who has to act.
+
+ApiError
+├── ConfigError         a setting is wrong; the start stops with one line that names the variable
+├── InvalidRequest      400: the request says something that cannot be understood; names every place
+├── Unauthenticated     401: no key, or one that opens nothing
+├── MissingScope        403: the key is good, and not for this
+└── NotReady            503: the service cannot answer now; says what it waits for
+
+What the ledger refuses (`farebox_ledger.errors`) passes through as it is; `problems` turns both into answers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One thing wrong with a request: a parameter's name, or a JSON pointer into the body, and what to do about it."""
+
+    detail: str
+    parameter: str | None = None
+    pointer: str | None = None
+
+
+class ApiError(Exception):
+    """Any fault that the API reports on purpose."""
+
+
+class ConfigError(ApiError):
+    """A setting has a value that cannot be used."""
+
+    def __init__(self, variable: str, detail: str) -> None:
+        """Name the environment variable and say what was expected and what came."""
+        super().__init__(f"{variable}: {detail}")
+        self.variable = variable
+
+
+class InvalidRequest(ApiError):
+    """The request says something that cannot be understood."""
+
+    def __init__(self, *faults: Fault) -> None:
+        """Take every fault that was found, at least one, so that the caller can cure them all at once."""
+        assert faults
+        super().__init__("; ".join(fault.detail for fault in faults))
+        self.faults = faults
+
+
+class Unauthenticated(ApiError):
+    """The request carries no key, or one that opens nothing."""
+
+
+class MissingScope(ApiError):
+    """The key is good, and not for this."""
+
+    def __init__(self, scope: str) -> None:
+        """Name the scope that would open the door."""
+        super().__init__(f"This needs a key with the scope {scope}.")
+        self.scope = scope
+
+
+class NotReady(ApiError):
+    """The service cannot answer now."""
+
+
+def invalid_parameter(name: str, detail: str) -> InvalidRequest:
+    """Make the error of one parameter; `detail` says what was expected and what came."""
+    return InvalidRequest(Fault(detail, parameter=name))

@@ -1,0 +1,124 @@
+"""The OpenAPI document: what the framework derives from the routes, corrected where that differs from what they do.
+
+The corrected document is also the law of the addresses: `StrictParameters` refuses what it does not name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import Any, Final, NamedTuple
+
+from litestar import Request, Router
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, OpenAPI, OpenAPIType, Operation, Schema, SecurityScheme
+from litestar.openapi.spec.parameter import Parameter
+from litestar.types import ControllerRouterHandler
+
+from farebox_api.parameters import check_names
+
+SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"api_key": []}]
+"""Either header opens a route; put on the router of all routes that need a key."""
+
+_DESCRIPTION: Final = """\
+What applications spend on LLMs, row by row and in sums.
+
+Money is a decimal string beside its `currency`; null is not known, which is not zero. Times are RFC 3339 in UTC with
+microseconds; ranges are half-open [start, end). Every fault is answered as `application/problem+json` (RFC 9457).
+A key of an organization sees that organization alone; a system key sees all of them.
+"""
+
+
+class DocumentRouter(Router):
+    """Serves the document as JSON and nothing else: without the framework's own HTML page for unknown addresses."""
+
+    def register(self, value: ControllerRouterHandler) -> list[Any]:
+        """Leave out the page for unknown addresses; they are answered as everywhere else."""
+        if "/{path:str}" in getattr(value, "paths", ()):
+            return []
+        return super().register(value)
+
+
+def openapi_config() -> OpenAPIConfig:
+    """Configure the framework to derive the document and to serve it at /schema/openapi.json, without any CDN."""
+    return OpenAPIConfig(
+        title="farebox",
+        version=version("farebox"),
+        description=_DESCRIPTION,
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer", description="Authorization: Bearer KEY"),
+                "api_key": SecurityScheme(
+                    type="apiKey", name="x-api-key", security_scheme_in="header", description="x-api-key: KEY"
+                ),
+            }
+        ),
+        openapi_router=DocumentRouter("/schema", route_handlers=[], include_in_schema=False),
+        render_plugins=[JsonRenderPlugin(media_type="application/json")],  # type: ignore[arg-type]
+        use_handler_docstrings=True,
+    )
+
+
+class _Names(NamedTuple):
+    known: frozenset[str]
+    repeatable: frozenset[str]
+
+
+class StrictParameters:
+    """Refuses, before a route reads its parameters, those that the document does not name."""
+
+    def __init__(self) -> None:
+        """Know no route yet."""
+        self._names: dict[str, _Names] = {}
+
+    def learn(self, document: OpenAPI) -> None:
+        """Take the names from the document; routes outside of it are left alone."""
+        for operation in operations(document):
+            queries = [item for item in _parameters(operation) if item.param_in == "query"]
+            self._names[str(operation.operation_id)] = _Names(
+                frozenset(item.name for item in queries), frozenset(item.name for item in queries if _is_list(item))
+            )
+
+    async def __call__(self, request: Request[Any, Any, Any]) -> None:
+        """Check one request; runs after its key was checked."""
+        names = self._names.get(str(request.route_handler.operation_id))
+        if names is not None:
+            check_names(request.query_params.multi_items(), names.known, names.repeatable)
+
+
+def correct(document: OpenAPI) -> OpenAPI:
+    """Make the derived document say what the routes do.
+
+    A parameter that may be absent can still not be null, and a body with an unknown member is refused.
+    """
+    for operation in operations(document):
+        for parameter in _parameters(operation):
+            if isinstance(parameter.schema, Schema):
+                parameter.schema = _without_null(parameter.schema)
+    return document
+
+
+def operations(document: OpenAPI) -> Iterator[Operation]:
+    """Answer every operation of the document."""
+    for item in (document.paths or {}).values():
+        for operation in (item.get, item.put, item.post, item.delete, item.patch):
+            if operation is not None:
+                yield operation
+
+
+def _parameters(operation: Operation) -> list[Parameter]:
+    return [item for item in operation.parameters or () if isinstance(item, Parameter)]
+
+
+def _is_list(parameter: Parameter) -> bool:
+    return isinstance(parameter.schema, Schema) and parameter.schema.type == OpenAPIType.ARRAY
+
+
+def _without_null(schema: Schema) -> Schema:
+    kept = [item for item in schema.one_of or () if not (isinstance(item, Schema) and item.type == OpenAPIType.NULL)]
+    if len(kept) == 1 and isinstance(kept[0], Schema):
+        kept[0].description = kept[0].description or schema.description
+        kept[0].default = None
+        return kept[0]
+    return schema

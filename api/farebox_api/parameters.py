@@ -1,0 +1,133 @@
+"""What stands in an address, strictly read: unknown and repeated parameters, times, months, amounts, lists.
+
+Texts come in, plain values go out, or an `InvalidRequest` that names the parameter and the cure. Nothing is guessed: a
+time without offset or an amount in exponent form is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Final
+
+from farebox_ledger.money import MAX_AMOUNT_PICO, PICO
+
+from farebox_api.errors import Fault, InvalidRequest, invalid_parameter
+
+TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
+AMOUNT_PATTERN: Final = r"^-?\d{1,7}(\.\d{1,12})?$"
+MONTH_PATTERN: Final = r"^\d{4}-(0[1-9]|1[0-2])$"
+USAGE_ID_PATTERN: Final = r"^\d{8}-[0-9a-f]{32}$"
+SLUG_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 2999
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_TIME: Final = re.compile(TIME_PATTERN.replace("[+-]", "[ +-]"), re.ASCII)
+_NAIVE: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
+_AMOUNT: Final = re.compile(AMOUNT_PATTERN, re.ASCII)
+_MONTH: Final = re.compile(MONTH_PATTERN, re.ASCII)
+_USAGE_ID: Final = re.compile(USAGE_ID_PATTERN, re.ASCII)
+
+
+def check_names(given: Iterable[tuple[str, str]], known: Collection[str], repeatable: Collection[str]) -> None:
+    """Refuse parameters that a route does not have, that stand twice without being lists, or that hold a NUL.
+
+    Raises:
+        InvalidRequest: with one fault for each of them, an unknown name with the nearest known one.
+    """
+    faults, seen = [], set()
+    for name, value in given:
+        if name not in known:
+            faults.append(Fault(_unknown(name, known), parameter=name))
+        elif name in seen and name not in repeatable:
+            faults.append(Fault("stands more than once; it takes one value", parameter=name))
+        elif "\0" in value:
+            faults.append(Fault("holds a NUL character", parameter=name))
+        seen.add(name)
+    if faults:
+        raise InvalidRequest(*faults)
+
+
+def time_us(name: str, text: str | None) -> int | None:
+    """Read an RFC 3339 time with offset as microseconds since 1970 in UTC.
+
+    A space before the offset counts as the `+` that it was before the address was decoded.
+    """
+    if text is None:
+        return None
+    if not _TIME.fullmatch(text):
+        raise invalid_parameter(name, _time_fault(text))
+    try:
+        moment = datetime.fromisoformat(text[:11].upper() + text[11:].upper().replace(" ", "+")).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise invalid_parameter(name, f"{text!r} is no time that exists") from None
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise invalid_parameter(name, f"{text!r} lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def time_range_us(start: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """Read `start` (inclusive) and `end` (exclusive); an empty or reversed range is refused."""
+    start_us, end_us = time_us("start", start), time_us("end", end)
+    if start_us is not None and end_us is not None and end_us <= start_us:
+        raise invalid_parameter("end", "must lie after start; the range is half-open [start, end)")
+    return start_us, end_us
+
+
+def amount(name: str, text: str | None) -> Decimal | None:
+    """Read an amount of money in plain decimal notation, at most 12 decimal places."""
+    if text is None:
+        return None
+    if not _AMOUNT.fullmatch(text) or abs(Decimal(text)) > MAX_AMOUNT_PICO // PICO:
+        raise invalid_parameter(
+            name, f"expected a plain decimal such as 0.0105, at most 9000000 and 12 decimal places, got {text!r}"
+        )
+    return Decimal(text)
+
+
+def month_number(name: str, text: str) -> int:
+    """Read `2026-11` as 202611."""
+    if not _MONTH.fullmatch(text) or not _FIRST_YEAR <= int(text[:4]) <= _LAST_YEAR:
+        raise invalid_parameter(name, f"expected a month such as 2026-11, got {text[:64]!r}")
+    return int(text[:4]) * 100 + int(text[5:])
+
+
+def usage_id(text: str) -> tuple[int, bytes] | None:
+    """Read `YYYYMMDD-<32 hex>` as (day, id); None when it has another form and so cannot exist."""
+    if not _USAGE_ID.fullmatch(text):
+        return None
+    return int(text[:8]), bytes.fromhex(text[9:])
+
+
+def names(name: str, values: Collection[str] | None, allowed: Collection[str]) -> tuple[str, ...]:
+    """Read a list given as repeated parameters, comma separated, or both; order is kept, doubles are refused."""
+    flat = [part.strip() for value in values or () for part in value.split(",")]
+    for part in flat:
+        if part not in allowed:
+            raise invalid_parameter(name, f"{part!r} is none of {', '.join(sorted(allowed))}{_nearest(part, allowed)}")
+    if len(set(flat)) != len(flat):
+        raise invalid_parameter(name, "names something twice")
+    return tuple(flat)
+
+
+def _time_fault(text: str) -> str:
+    if _NAIVE.fullmatch(text):
+        return f"{text!r} has no offset from UTC; write 2026-11-01T00:00:00Z or 2026-11-01T00:00:00+03:00"
+    return f"expected RFC 3339 with offset and at most microseconds, such as 2026-11-01T00:00:00Z, got {text[:64]!r}"
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    if not known:
+        return "is no parameter of this route; it takes none"
+    cure = _nearest(name, known) or f"; it takes {', '.join(sorted(known))}"
+    return f"is no parameter of this route{cure}"
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

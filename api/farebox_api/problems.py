@@ -1,0 +1,229 @@
+"""The one place where a fault becomes an answer: RFC 9457 `application/problem+json`, for every status, on every route.
+
+Comes in: any exception that a route, the routing or the framework raised. Goes out: a `Problem`. The `type` of a
+problem is stable and safe to switch on; `title` belongs to the type; `detail` is for people. A fault of our own is
+logged with its traceback and answered without any of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput, LedgerError, NotFound
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
+from litestar.openapi import ResponseSpec
+from msgspec import UNSET, UnsetType
+from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError as PoolTimeout
+
+from farebox_api.errors import ApiError, Fault, InvalidRequest, MissingScope, NotReady, Unauthenticated
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Kind(NamedTuple):
+    """One kind of problem: its status, the last part of its `type`, and the title that goes with it."""
+
+    status: int
+    name: str
+    title: str
+
+
+INVALID: Final = Kind(400, "invalid-request", "The request cannot be understood")
+UNAUTHENTICATED: Final = Kind(401, "unauthenticated", "A valid key is needed")
+MISSING_SCOPE: Final = Kind(403, "missing-scope", "The key may not do this")
+NOT_FOUND: Final = Kind(404, "not-found", "There is no such thing")
+METHOD_NOT_ALLOWED: Final = Kind(405, "method-not-allowed", "The address does not take this method")
+CONFLICT: Final = Kind(409, "conflict", "The change contradicts what stands")
+TOO_LARGE: Final = Kind(413, "too-large", "The body is too large")
+UNSUPPORTED: Final = Kind(415, "unsupported-media-type", "The body has a media type that is not read")
+INTERNAL: Final = Kind(500, "internal-error", "farebox made a mistake")
+UNAVAILABLE: Final = Kind(503, "unavailable", "farebox cannot answer now")
+
+KINDS: Final = {
+    kind.status: kind
+    for kind in (
+        INVALID,
+        UNAUTHENTICATED,
+        MISSING_SCOPE,
+        NOT_FOUND,
+        METHOD_NOT_ALLOWED,
+        CONFLICT,
+        TOO_LARGE,
+        UNSUPPORTED,
+        INTERNAL,
+        UNAVAILABLE,
+    )
+}
+
+_HTTP_FIELDS: Final = {"query": "parameter", "path": "parameter", "header": "parameter", "cookie": "parameter"}
+_MISSING: Final = re.compile(r"Missing required \w+ parameter '([^']+)'")
+_UNKNOWN_FIELD: Final = re.compile(r"unknown field `([^`]+)`")
+_MISSING_FIELD: Final = re.compile(r"required field `([^`]+)`")
+
+
+class ProblemItem(msgspec.Struct, frozen=True):
+    """One place in the request and what is wrong there: a parameter's name or a JSON pointer into the body."""
+
+    detail: str
+    parameter: str | UnsetType = UNSET
+    pointer: str | UnsetType = UNSET
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What an answer says when it is not the one that was asked for (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemItem]
+    request_id: str
+
+
+def problem_responses(*statuses: int) -> dict[int, ResponseSpec]:
+    """Document the problems a route can answer with; 500 and 503 go with every route."""
+    return {
+        status: ResponseSpec(
+            data_container=Problem, description=KINDS[status].title, media_type=MEDIA_TYPE, generate_examples=False
+        )
+        for status in sorted({*statuses, 500, 503})
+    }
+
+
+def answer_fault(request: Request[Any, Any, Any], fault: Exception) -> Response[Problem]:
+    """Turn whatever was raised while answering `request` into a problem."""
+    kind, detail, faults = _reading(fault)
+    if kind is INTERNAL:
+        logger.error("request failed", exc_info=fault, extra={"request_id": request_id(request)})
+    problem = Problem(
+        type=f"urn:farebox:problem:{kind.name}",
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        errors=[ProblemItem(item.detail, item.parameter or UNSET, _unset(item.pointer)) for item in faults],
+        request_id=request_id(request),
+    )
+    return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=_headers(request, kind))
+
+
+def request_id(request: Request[Any, Any, Any]) -> str:
+    """The id under which this request stands in the logs; `edge` gave it."""
+    return str(request.scope["state"].get("request_id", ""))
+
+
+def _reading(fault: Exception) -> tuple[Kind, str, tuple[Fault, ...]]:
+    match fault:
+        case ApiError():
+            return _api_reading(fault)
+        case LedgerError():
+            return _ledger_reading(fault)
+        case OperationalError() | InterfaceError() | PoolTimeout():
+            logger.warning("database unavailable: %s", fault.__cause__ or type(fault).__name__)
+            return UNAVAILABLE, "The database does not answer; try again in a moment.", ()
+        case HTTPException():
+            return _http_reading(fault)
+        case _:
+            return INTERNAL, "The fault is logged under this request_id.", ()
+
+
+def _api_reading(fault: ApiError) -> tuple[Kind, str, tuple[Fault, ...]]:
+    match fault:
+        case InvalidRequest():
+            return INVALID, _sentence(fault.faults), fault.faults
+        case Unauthenticated():
+            return UNAUTHENTICATED, str(fault), ()
+        case MissingScope():
+            return MISSING_SCOPE, str(fault), ()
+        case NotReady():
+            return UNAVAILABLE, str(fault), ()
+        case _:
+            return INTERNAL, "The fault is logged under this request_id.", ()
+
+
+def _ledger_reading(fault: LedgerError) -> tuple[Kind, str, tuple[Fault, ...]]:
+    match fault:
+        case InvalidInput():
+            faults = (Fault(fault.detail, parameter=fault.field),)
+            return INVALID, _sentence(faults), faults
+        case NotFound():
+            return NOT_FOUND, f"The {fault.kind} {fault.name!r} does not exist, or not for this key.", ()
+        case Conflict():
+            return CONFLICT, str(fault), ()
+        case DatabaseNotReady():
+            return UNAVAILABLE, str(fault), ()
+        case _:
+            return INTERNAL, "The fault is logged under this request_id.", ()
+
+
+def _http_reading(fault: HTTPException) -> tuple[Kind, str, tuple[Fault, ...]]:
+    match fault:
+        case ValidationException():
+            faults = _validation_faults(fault)
+            return INVALID, _sentence(faults), faults
+        case NotFoundException():
+            return NOT_FOUND, "No route has this address; /schema/openapi.json lists them.", ()
+        case MethodNotAllowedException():
+            return METHOD_NOT_ALLOWED, "The Allow header lists the methods of this address.", ()
+        case _:
+            kind = KINDS.get(fault.status_code, INTERNAL if fault.status_code >= 500 else INVALID)
+            return kind, fault.detail if kind is not INTERNAL else "The fault is logged under this request_id.", ()
+
+
+def _validation_faults(fault: ValidationException) -> tuple[Fault, ...]:
+    if isinstance(fault.extra, list) and fault.extra:
+        return tuple(_validation_fault(item) for item in fault.extra)
+    if missing := _MISSING.match(fault.detail):
+        return (Fault("is required", parameter=missing[1]),)
+    return (Fault(fault.detail.split(" for path ")[0]),)
+
+
+def _validation_fault(item: dict[str, str]) -> Fault:
+    key, message = item.get("key", ""), item["message"]
+    if item.get("source") in _HTTP_FIELDS:
+        return Fault(message, parameter=key)
+    return Fault(message, pointer=_pointer(key, message))
+
+
+def _pointer(key: str, message: str) -> str:
+    """Turn the framework's `items[0].usage` into a JSON pointer; a field named only in the message counts too."""
+    path = "" if key in ("", "data") else "/" + re.sub(r"\[(\d+)\]", r".\1", key).replace("/", "~1").replace(".", "/")
+    named = _UNKNOWN_FIELD.search(message) or _MISSING_FIELD.search(message)
+    return f"{path}/{named[1]}" if named else path
+
+
+def _sentence(faults: tuple[Fault, ...]) -> str:
+    return "; ".join(
+        f"{fault.parameter or fault.pointer}: {fault.detail}" if fault.parameter or fault.pointer else fault.detail
+        for fault in faults
+    )
+
+
+def _unset(text: str | None) -> str | UnsetType:
+    return UNSET if text is None else text
+
+
+def _headers(request: Request[Any, Any, Any], kind: Kind) -> dict[str, str]:
+    if kind is UNAUTHENTICATED:
+        return {"WWW-Authenticate": 'Bearer realm="farebox"'}  # RFC 9110 §11.6.1
+    if kind is METHOD_NOT_ALLOWED:
+        return {"Allow": ", ".join(_allowed_methods(request))}  # RFC 9110 §15.5.6
+    if kind is UNAVAILABLE:
+        return {"Retry-After": "1"}
+    return {}
+
+
+def _allowed_methods(request: Request[Any, Any, Any]) -> list[str]:
+    allowed = []
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        try:
+            request.app.asgi_router.handle_routing(path=request.scope["path"].rstrip("/") or "/", method=method)
+        except HTTPException:
+            continue
+        allowed.append(method)
+    return [*allowed, "OPTIONS"]
