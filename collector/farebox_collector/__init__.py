@@ -1,0 +1,1 @@
+"""Receives OTLP and books it: every acknowledged generative-AI span becomes one priced usage row, exactly once."""
