@@ -1,0 +1,124 @@
+"""Opens the database that FAREBOX_DATABASE_URL names, SQLite or PostgreSQL, and runs transactions on it.
+
+A URL comes in, connections inside a transaction go out. It reads no environment and knows no table.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from platformdirs import user_data_path
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from farebox_ledger.errors import DatabaseNotReady, InvalidInput
+from farebox_ledger.store.scope import Scope
+
+URL_VARIABLE: Final = "FAREBOX_DATABASE_URL"
+BUSY_TIMEOUT_S: Final = 10
+"""How long a writer waits for SQLite's one write lock before it gives up."""
+
+OLDEST_SQLITE: Final = (3, 40, 0)
+_EXAMPLES: Final = "expected sqlite:////path/to/farebox.db or postgresql://user:password@host/database"
+
+
+def open_engine(url: str) -> Engine:
+    """Make the engine for a database URL; nothing is connected yet.
+
+    A plain `postgresql://` (or `postgres://`) URL goes through psycopg 3. The folder of an SQLite file is made.
+
+    Raises:
+        InvalidInput: the URL is not one of SQLite or PostgreSQL; the message names FAREBOX_DATABASE_URL.
+        DatabaseNotReady: the driver is not installed, SQLite is too old, or the file's folder cannot be made.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(parsed)
+    return _open_postgresql(parsed)
+
+
+@contextmanager
+def transaction(engine: Engine, scope: Scope, *, write: bool = False) -> Iterator[Connection]:
+    """Run a block in one transaction: committed at its end, rolled back when it raises.
+
+    Reads see one snapshot throughout. A write takes SQLite's write lock at once (`BEGIN IMMEDIATE`), because a
+    transaction that reads first and writes later could not wait for it.
+    """
+    with engine.connect() as connection:
+        connection.execution_options(farebox_scope=scope)
+        if is_sqlite(connection):
+            connection.execution_options(farebox_begin="BEGIN IMMEDIATE" if write else "BEGIN")
+        elif not write:
+            connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        with connection.begin():
+            yield connection
+
+
+def is_sqlite(database: Engine | Connection) -> bool:
+    """Tell the two databases apart at the few places where they need different words."""
+    return database.dialect.name == "sqlite"
+
+
+def default_database_url() -> str:
+    """Name the SQLite file in the platform's data folder, used when FAREBOX_DATABASE_URL is not set."""
+    return URL.create("sqlite", database=str(user_data_path("farebox") / "farebox.db")).render_as_string()
+
+
+def redacted(url: str | URL) -> str:
+    """Write a database URL for messages and logs, its password and query values hidden."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return "(an unreadable URL)"
+    return parsed.set(query=dict.fromkeys(parsed.query, "hidden")).render_as_string(hide_password=True)
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidInput(URL_VARIABLE, f"this is no database URL; {_EXAMPLES}") from None
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
+        raise InvalidInput(URL_VARIABLE, f"{parsed.drivername!r} is not supported; {_EXAMPLES}")
+    return parsed
+
+
+def _open_sqlite(url: URL) -> Engine:
+    file = url.database
+    if not file or file == ":memory:" or file.startswith("file:"):
+        raise InvalidInput(URL_VARIABLE, f"an SQLite URL has to name a file, {redacted(url)} does not; {_EXAMPLES}")
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise DatabaseNotReady(f"SQLite {sqlite3.sqlite_version} is too old: farebox needs 3.40 or later")
+    try:
+        Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseNotReady(f"the folder of {file} cannot be made ({error}): set {URL_VARIABLE}") from error
+    engine = create_engine(url.set(database=str(Path(file).expanduser())), connect_args={"timeout": BUSY_TIMEOUT_S})
+    event.listen(engine, "connect", _prepare_sqlite_connection)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite_connection(connection: sqlite3.Connection, _: Any) -> None:
+    connection.isolation_level = None  # the driver's own implicit BEGIN is switched off: `_begin_sqlite` says which
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("farebox_begin", "BEGIN"))
+
+
+def _open_postgresql(url: URL) -> Engine:
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except ImportError as error:
+        raise DatabaseNotReady(
+            f'{redacted(url)} needs the PostgreSQL driver: pip install "farebox[postgres]"'
+        ) from error

