@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy import Connection, Engine
+
+from farebox_api.auth import Caller
 from farebox_ledger.errors import NotFound
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.organizations import organization_by_slug
 from farebox_ledger.store.scope import AllOrganizations, OrgScope, Scope
 from farebox_ledger.usage import org_id_of
-from sqlalchemy import Connection, Engine
-
-from farebox_api.auth import Caller
 
 
 class Books:

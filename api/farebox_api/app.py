@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from farebox_ledger.errors import LedgerError
 from litestar import Litestar, Request, Router
 from litestar.config.compression import CompressionConfig
 from litestar.di import Provide
@@ -23,21 +22,23 @@ from farebox_api.edge import Edge
 from farebox_api.errors import ApiError
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.problems import answer_fault
-from farebox_api.routes import system
+from farebox_api.routes import keys, organizations, system
 from farebox_api.telemetry import Telemetry
+from farebox_ledger.errors import LedgerError
 
-V1_ROUTES: Sequence[ControllerRouterHandler] = ()
+V1_ROUTES: Sequence[ControllerRouterHandler] = (*organizations.ROUTES, *keys.ROUTES)
 
 
 def create_app(config: ApiConfig, engine: Engine) -> Litestar:
     """Make the application. `engine` stays the caller's: it is neither migrated nor disposed of here."""
     telemetry, strict = Telemetry(), StrictParameters()
     app = Litestar(
-        route_handlers=[*system.ROUTES, _v1(config, engine)],
+        route_handlers=[*system.ROUTES, _v1(engine)],
         dependencies={
             "engine": Provide(lambda: engine, sync_to_thread=False),
             "telemetry": Provide(lambda: telemetry, sync_to_thread=False),
         },
+        middleware=[Authentication(engine, config.admin_key)],
         before_request=strict,
         exception_handlers={Exception: answer_fault, ApiError: answer_fault, LedgerError: answer_fault},
         openapi_config=openapi_config(),
@@ -51,14 +52,13 @@ def create_app(config: ApiConfig, engine: Engine) -> Litestar:
     return app
 
 
-def _v1(config: ApiConfig, engine: Engine) -> Router:
+def _v1(engine: Engine) -> Router:
     def books(request: Request[Any, Any, Any]) -> Books:
         return Books(engine, request.user)
 
     return Router(
         "/v1",
         route_handlers=V1_ROUTES,
-        middleware=[Authentication(engine, config.admin_key)],
         dependencies={"books": Provide(books, sync_to_thread=False)},
         security=SECURITY,
     )

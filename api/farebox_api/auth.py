@@ -14,9 +14,6 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 from anyio import to_thread
-from farebox_ledger.store.engine import transaction
-from farebox_ledger.store.keys import KeyRecord, hash_key, key_by_hash
-from farebox_ledger.store.scope import AllOrganizations
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
@@ -24,12 +21,18 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy import Engine
 
 from farebox_api.errors import MissingScope, Unauthenticated
+from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.keys import KeyRecord, hash_key, key_by_hash
+from farebox_ledger.store.scope import AllOrganizations
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
 Guard: TypeAlias = Callable[[Connection, BaseRouteHandler], None]
 
 MAX_KEY_LENGTH: Final = 512
 """A longer key is refused unread; ours have 56 characters, a bootstrap key is an operator's choice."""
+
+PUBLIC: Final = "is_public"
+"""The option of a route that answers without a key."""
 
 _HINT: Final = "send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
 
@@ -57,7 +60,12 @@ BOOTSTRAP: Final = Caller(key_id="bootstrap", scopes=frozenset(("admin",)))
 
 
 class Authentication(ASGIMiddleware):
-    """Lets a request through with its `Caller` in `scope["user"]`, or raises `Unauthenticated`."""
+    """Lets a request through with its `Caller` in `scope["user"]`, or raises `Unauthenticated`.
+
+    Every route needs a key unless it says `opt={PUBLIC: True}`.
+    """
+
+    exclude_opt_key = PUBLIC
 
     def __init__(self, engine: Engine, admin_key: str | None) -> None:
         """Keep the digest of the bootstrap key, not the key."""

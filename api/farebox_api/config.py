@@ -20,7 +20,7 @@ LogFormat: TypeAlias = Literal["text", "json"]
 MIN_ADMIN_KEY_LENGTH: Final = 32
 
 _LISTEN: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+)):(?P<port>\d{1,5})")
-_ORGANIZATION: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_ORGANIZATION: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 
 
@@ -92,7 +92,7 @@ def _address(variable: str, value: str | None) -> Address | None:
 
 def _organization(variable: str, value: str | None) -> str | None:
     if value is not None and not _ORGANIZATION.fullmatch(value):
-        raise ConfigError(variable, f"expected 1 to 63 of a-z, 0-9 and inner dashes, got {value!r}")
+        raise ConfigError(variable, f"expected 1 to 64 of a-z, 0-9 and inner '.', '_', '-', got {value!r}")
     return value
 
 

@@ -4,7 +4,8 @@ ApiError
 ├── ConfigError         a setting is wrong; the start stops with one line that names the variable
 ├── InvalidRequest      400: the request says something that cannot be understood; names every place
 ├── Unauthenticated     401: no key, or one that opens nothing
-├── MissingScope        403: the key is good, and not for this
+├── Forbidden           403: the key is good, and not for this
+│   └── MissingScope    … because it lacks a scope
 └── NotReady            503: the service cannot answer now; says what it waits for
 
 What the ledger refuses (`farebox_ledger.errors`) passes through as it is; `problems` turns both into answers.
@@ -50,8 +51,12 @@ class Unauthenticated(ApiError):
     """The request carries no key, or one that opens nothing."""
 
 
-class MissingScope(ApiError):
+class Forbidden(ApiError):
     """The key is good, and not for this."""
+
+
+class MissingScope(Forbidden):
+    """The key is good, and lacks the scope for this."""
 
     def __init__(self, scope: str) -> None:
         """Name the scope that would open the door."""

@@ -16,6 +16,7 @@ from litestar.openapi.spec import Components, OpenAPI, OpenAPIType, Operation, S
 from litestar.openapi.spec.parameter import Parameter
 from litestar.types import ControllerRouterHandler
 
+from farebox_api.auth import PUBLIC
 from farebox_api.parameters import check_names
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"api_key": []}]
@@ -54,7 +55,7 @@ def openapi_config() -> OpenAPIConfig:
                 ),
             }
         ),
-        openapi_router=DocumentRouter("/schema", route_handlers=[], include_in_schema=False),
+        openapi_router=DocumentRouter("/schema", route_handlers=[], include_in_schema=False, opt={PUBLIC: True}),
         render_plugins=[JsonRenderPlugin(media_type="application/json")],  # type: ignore[arg-type]
         use_handler_docstrings=True,
     )

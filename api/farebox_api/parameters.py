@@ -13,15 +13,14 @@ from decimal import Decimal
 from difflib import get_close_matches
 from typing import Final
 
-from farebox_ledger.money import MAX_AMOUNT_PICO, PICO
-
 from farebox_api.errors import Fault, InvalidRequest, invalid_parameter
+from farebox_ledger.money import MAX_AMOUNT_PICO, PICO
 
 TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
 AMOUNT_PATTERN: Final = r"^-?\d{1,7}(\.\d{1,12})?$"
 MONTH_PATTERN: Final = r"^\d{4}-(0[1-9]|1[0-2])$"
 USAGE_ID_PATTERN: Final = r"^\d{8}-[0-9a-f]{32}$"
-SLUG_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+SLUG_PATTERN: Final = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2999

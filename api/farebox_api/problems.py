@@ -12,14 +12,15 @@ import re
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput, LedgerError, NotFound
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 from litestar.openapi import ResponseSpec
 from msgspec import UNSET, UnsetType
-from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from farebox_api.errors import ApiError, Fault, InvalidRequest, MissingScope, NotReady, Unauthenticated
+from farebox_api.errors import ApiError, Fault, Forbidden, InvalidRequest, NotReady, Unauthenticated
+from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput, LedgerError, NotFound
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Kind(NamedTuple):
 
 INVALID: Final = Kind(400, "invalid-request", "The request cannot be understood")
 UNAUTHENTICATED: Final = Kind(401, "unauthenticated", "A valid key is needed")
-MISSING_SCOPE: Final = Kind(403, "missing-scope", "The key may not do this")
+FORBIDDEN: Final = Kind(403, "forbidden", "The key may not do this")
 NOT_FOUND: Final = Kind(404, "not-found", "There is no such thing")
 METHOD_NOT_ALLOWED: Final = Kind(405, "method-not-allowed", "The address does not take this method")
 CONFLICT: Final = Kind(409, "conflict", "The change contradicts what stands")
@@ -50,7 +51,7 @@ KINDS: Final = {
     for kind in (
         INVALID,
         UNAUTHENTICATED,
-        MISSING_SCOPE,
+        FORBIDDEN,
         NOT_FOUND,
         METHOD_NOT_ALLOWED,
         CONFLICT,
@@ -138,8 +139,8 @@ def _api_reading(fault: ApiError) -> tuple[Kind, str, tuple[Fault, ...]]:
             return INVALID, _sentence(fault.faults), fault.faults
         case Unauthenticated():
             return UNAUTHENTICATED, str(fault), ()
-        case MissingScope():
-            return MISSING_SCOPE, str(fault), ()
+        case Forbidden():
+            return FORBIDDEN, str(fault), ()
         case NotReady():
             return UNAVAILABLE, str(fault), ()
         case _:

@@ -49,15 +49,19 @@ class Server:
             await asyncio.sleep(0.01)
         return f"{self._scheme}://{Address(self._address.host, port)}"
 
-    async def wait(self) -> None:
-        """Wait until the server has ended; raises what ended it."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain; a server that ends by itself ends this too and raises its reason."""
+        assert self._task is not None, "start comes first"
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await self.stop()
 
     async def stop(self) -> None:
-        """Take no more requests, end those under way, at most `DRAIN_S`."""
+        """Take no more requests and end those under way, within `DRAIN_S`."""
         self._uvicorn.should_exit = True
-        await self.wait()
+        if self._task is not None:
+            await self._task
 
 
 class _Uvicorn(uvicorn.Server):

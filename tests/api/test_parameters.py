@@ -74,9 +74,11 @@ def test_an_amount_is_read_exactly(text: str, expected: Decimal) -> None:
     assert amount("min_cost", text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "NaN", "Infinity", "1e3", "1E400", "1,5", ".5", "0.0000000000001", "9000001", "٣"])
+@pytest.mark.parametrize(
+    "text", ["", "NaN", "Infinity", "1e3", "1E400", "1,5", ".5", "0.0000000000001", "9000001", "٣"]
+)
 def test_what_is_no_plain_amount_is_refused(text: str) -> None:
-    with pytest.raises(InvalidRequest, match="min_cost|plain decimal"):
+    with pytest.raises(InvalidRequest, match="plain decimal"):
         amount("min_cost", text)
 
 

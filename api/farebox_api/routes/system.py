@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from farebox_ledger.store.migrations import schema_state
 from litestar import MediaType, Response, get
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 from sqlalchemy import Engine, text
 
+from farebox_api.auth import PUBLIC
 from farebox_api.errors import NotReady
 from farebox_api.problems import problem_responses
 from farebox_api.telemetry import CONTENT_TYPE, Telemetry
+from farebox_ledger.store.migrations import schema_state
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -31,7 +32,7 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 @get(
-    "/healthz", operation_id="health", summary="Is it alive", tags=["system"], responses=problem_responses(400),
+    "/healthz", operation_id="health", summary="Is it alive", tags=["system"], opt={PUBLIC: True}, responses=problem_responses(400),
     sync_to_thread=False,
 )  # fmt: skip
 def health() -> Health:
@@ -40,7 +41,7 @@ def health() -> Health:
 
 
 @get(
-    "/readyz", operation_id="readiness", summary="Can it answer", tags=["system"], responses=problem_responses(400),
+    "/readyz", operation_id="readiness", summary="Can it answer", tags=["system"], opt={PUBLIC: True}, responses=problem_responses(400),
     sync_to_thread=True,
 )  # fmt: skip
 def readiness(engine: NamedDependency[SkipValidation[Engine]]) -> Readiness:
@@ -54,7 +55,7 @@ def readiness(engine: NamedDependency[SkipValidation[Engine]]) -> Readiness:
 
 
 @get(
-    "/metrics", operation_id="metrics", summary="Figures for Prometheus", tags=["system"], media_type=MediaType.TEXT,
+    "/metrics", operation_id="metrics", summary="Figures for Prometheus", tags=["system"], opt={PUBLIC: True}, media_type=MediaType.TEXT,
     responses=problem_responses(400), sync_to_thread=False,
 )  # fmt: skip
 def metrics(telemetry: NamedDependency[SkipValidation[Telemetry]]) -> Response[str]:

@@ -1,0 +1,77 @@
+"""The commands `farebox api` and `farebox up`: read the settings, start, wait for the end, answer the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from sqlalchemy import Engine
+
+from farebox_api.config import ApiConfig
+from farebox_api.errors import ApiError
+from farebox_api.logs import configure_logging
+from farebox_ledger.errors import LedgerError
+from farebox_ledger.store.engine import default_database_url, open_engine
+from farebox_ledger.store.migrations import ensure_schema
+
+Service: TypeAlias = Callable[[ApiConfig, Engine, asyncio.Event], Coroutine[Any, Any, None]]
+
+_API_HELP = "Serve the API on FAREBOX_API_LISTEN, over the database of FAREBOX_DATABASE_URL."
+_UP_HELP = """\
+Run collector and API in one process. The first start makes the database (an SQLite file unless FAREBOX_DATABASE_URL
+says otherwise), loads the shipped prices and prints the admin key once."""
+
+
+def api(arguments: list[str]) -> int:
+    """`farebox api`: serve until SIGTERM or Ctrl-C."""
+    argparse.ArgumentParser("farebox api", description=_API_HELP).parse_args(arguments)
+    return _run("farebox api", _serve_api)
+
+
+def up(arguments: list[str]) -> int:
+    """`farebox up`: collector and API in one process until SIGTERM or Ctrl-C."""
+    argparse.ArgumentParser("farebox up", description=_UP_HELP).parse_args(arguments)
+    from farebox_api.standalone import serve_all
+
+    return _run("farebox up", serve_all)
+
+
+async def _serve_api(config: ApiConfig, engine: Engine, stop: asyncio.Event) -> None:
+    from farebox_api.app import create_app
+    from farebox_api.serving import Server
+
+    server = Server(create_app(config, engine), config.listen, config.tls)
+    print(f"farebox api: {await server.start()}", flush=True)
+    await server.run_until(stop)
+
+
+def _run(command: str, service: Service) -> int:
+    """Run a service over its database; what the operator can cure is one line on standard error and exit code 1."""
+    try:
+        config = ApiConfig.from_environ(os.environ)
+        configure_logging(config.log_level, config.log_format)
+        engine = open_engine(config.database_url or default_database_url())
+        try:
+            ensure_schema(engine)
+            asyncio.run(_until_signalled(service, config, engine))
+        finally:
+            engine.dispose()
+    except (ApiError, LedgerError) as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _until_signalled(service: Service, config: ApiConfig, engine: Engine) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows has no signal handlers in its event loop
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    await service(config, engine, stop)

@@ -1,0 +1,68 @@
+"""The API over a real database, with two organizations and a key for each kind of caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from litestar.testing import TestClient
+from sqlalchemy import Engine
+
+from farebox_api.app import create_app
+from farebox_api.config import ApiConfig
+from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.keys import create_key
+from farebox_ledger.store.organizations import create_organization
+from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.usage import org_id_of
+
+BOOTSTRAP_KEY = "a bootstrap key that an operator chose for the first day"
+
+
+@dataclass
+class Api:
+    """One application and the keys that open it; acme and umbrella are two tenants who must not see each other."""
+
+    client: TestClient[Any]
+    engine: Engine
+    acme_key: str
+    umbrella_key: str
+    system_key: str
+
+    def get(self, path: str, key: str | None = None, **parameters: Any) -> Any:
+        """Ask as acme's administrator unless another key is given, and answer the response."""
+        return self.client.get(path, params=parameters, headers=bearer(key or self.acme_key))
+
+    def json(self, path: str, key: str | None = None, **parameters: Any) -> Any:
+        """Ask, expect 200, and answer the body."""
+        response = self.get(path, key, **parameters)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def post(self, path: str, body: Any, key: str | None = None) -> Any:
+        return self.client.post(path, json=body, headers=bearer(key or self.acme_key))
+
+    def make_key(self, organization: str | None, *scopes: str, expires_at_us: int | None = None) -> str:
+        with transaction(self.engine, AllOrganizations(), write=True) as connection:
+            org_id = None if organization is None else org_id_of(organization)
+            return create_key(connection, org_id=org_id, scopes=scopes, expires_at_us=expires_at_us)[1]
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+def api(engine: Engine) -> Iterator[Api]:
+    """An API on each kind of database in turn."""
+    with transaction(engine, AllOrganizations(), write=True) as connection:
+        for slug in ("acme", "umbrella"):
+            create_organization(connection, slug)
+        keys = [
+            create_key(connection, org_id=org_id, scopes=["admin"])[1]
+            for org_id in (org_id_of("acme"), org_id_of("umbrella"), None)
+        ]
+    with TestClient(create_app(ApiConfig(admin_key=BOOTSTRAP_KEY), engine), raise_server_exceptions=False) as client:
+        yield Api(client, engine, *keys)
