@@ -14,7 +14,8 @@ _INPUT_CHARACTERS: Final = 4 * MAX_MESSAGE_CHARACTERS  # enough to scrub what th
 _SECRETS: Final = re.compile(
     r"""
     (?:bearer|basic)\s+[^\s"',;]+                    # an Authorization header
-    | \b(?:sk|pk|rk|fbx|gsk|hf|ghp|gho|xox[abp]|xai|r8|AKIA|ASIA|AIza)[-_]?[A-Za-z0-9*_\-.]{8,}
+    | \b(?:sk|pk|rk|fbx|gsk|hf|ghp|gho|xox[abp]|xai|r8)[-_][A-Za-z0-9*_\-.]{8,}
+    | \b(?:AKIA|ASIA|AIza)[A-Za-z0-9*_\-]{8,}
     | \beyJ[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)*   # a JSON web token
     | [A-Za-z0-9_\-+/=]{40,}                          # any other long opaque token
     """,

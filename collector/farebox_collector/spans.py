@@ -63,3 +63,4 @@ class Batch(msgspec.Struct):
     sender: Sender
     received_at_us: int
     spans: list[Span]
+    size_bytes: int  # of the spans as they are written

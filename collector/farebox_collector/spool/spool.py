@@ -1,0 +1,360 @@
+"""The spool as the collector uses it: append and wait for the disk, read in order, settle what is booked.
+
+`intake` appends on the event loop and acknowledges when the commit stands; `pipeline` reads and settles on its own
+thread. One writer thread commits for all of them: whoever waits at the same moment shares one fsync. The counters of
+the conservation law change in the same commits as the spans they count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+import msgspec
+
+from farebox_collector.errors import SpoolBroken, SpoolFull
+from farebox_collector.locking import FileLock
+from farebox_collector.spans import Batch, RejectedSpan, Sender, Span
+from farebox_collector.spool import file
+from farebox_collector.spool.file import BatchRow, KnownKey, QuarantineRow
+
+logger = logging.getLogger(__name__)
+
+MAX_GROUP: Final = 512
+"""Requests in one commit; more wait for the next."""
+MAX_RECENT_BYTES: Final = 4 * 2**20
+"""Batches handed to the pipeline in memory, as written bytes; what is beyond is read back from the file."""
+MAX_QUARANTINE_ROWS: Final = 10_000
+QUARANTINE_SHARE: Final = 8
+"""Rejected spans take at most one part in this many of the spool's size."""
+LAZY_FLUSH_S: Final = 1.0
+"""Counts of requests without any span to book are written within this time; nothing but the count hangs on it."""
+RETRY_PAUSE_S: Final = 0.1
+"""After a failed commit, before the next try: a full disk must not keep a core busy."""
+
+
+class _Work(msgspec.Struct):
+    """One piece of a commit. `waiter` learns how the commit ended."""
+
+    counts: dict[str, int]
+    batch: BatchRow | None = None
+    quarantined: Sequence[QuarantineRow] = ()
+    settled: Sequence[Batch] = ()
+    keys: Sequence[KnownKey] | None = None
+    waiter: asyncio.Future[None] | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The spool at one moment, between two commits. Counts are of spans unless they say otherwise."""
+
+    counters: dict[str, int]
+    pending_spans: int
+    pending_bytes: int
+    max_bytes: int
+    quarantine_rows: int
+    is_writable: bool
+
+    @property
+    def conservation_difference(self) -> int:
+        """Accepted spans minus all places where they can be; anything but 0 is a span lost or counted twice."""
+        places = ("not_genai", "quarantined", "rows", "duplicates", "replayed")
+        return (
+            self.counters.get("accepted", 0) - sum(self.counters.get(name, 0) for name in places) - self.pending_spans
+        )
+
+
+class Spool:
+    """Owns the spool folder from construction to `close`."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Lock the folder, open the file and read its totals; the writer thread runs from here on.
+
+        Raises:
+            SpoolInUse: another collector owns the folder.
+            OSError, sqlite3.OperationalError: the folder or the file cannot be made or opened.
+        """
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        self._lock_file = FileLock(folder / "spool.lock", owned=f"the spool folder {folder}")
+        try:
+            self._connection = file.open_spool_file(folder)
+            self._reader = file.open_for_reading(folder)
+        except BaseException:
+            self._lock_file.close()
+            raise
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.collector_id = file.collector_id(self._connection)
+        self.arrived = threading.Event()
+        self._reader_lock = threading.Lock()
+        self._state_lock = threading.Lock()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._counters = Counter(file.read_counters(self._connection))
+        self._pending_spans, self._pending_bytes = file.pending_totals(self._connection)
+        self._reserved_bytes = 0  # waiting for their commit
+        self._quarantine_rows, self._quarantine_bytes = file.quarantine_totals(self._connection)
+        self._last_id = file.last_batch_id(self._connection)
+        self._recent: dict[int, Batch] = {}
+        self._recent_bytes = 0
+        self._read_up_to = 0
+        self._is_closed = False
+        self._fault: str | None = None
+        self._thread = threading.Thread(target=self._write_until_closed, name="farebox-spool", daemon=True)
+        self._thread.start()
+
+    async def append(
+        self,
+        sender: Sender,
+        received_at_us: int,
+        spans: list[Span],
+        *,
+        rejected: Sequence[RejectedSpan] = (),
+        others: int = 0,
+    ) -> None:
+        """Write the spans of one request and return when they are on the disk. `others` are counted alone.
+
+        Raises:
+            SpoolFull: the spool has reached its size limit; nothing was written.
+            SpoolBroken: the commit failed; nothing was written.
+        """
+        if self._is_closed:
+            raise SpoolBroken("the collector is shutting down; send the request again")
+        counts = {"accepted": len(spans) + len(rejected) + others, "not_genai": others, "quarantined": len(rejected)}
+        if not spans and not rejected:
+            self._queue.put(_Work(counts))
+            return
+        row = file.batch_row(sender, received_at_us, spans) if spans else None
+        quarantined = [file.quarantine_row(sender, received_at_us, span) for span in rejected]
+        if row is not None:
+            self._reserve(row.size_bytes)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Work(counts, row, quarantined, waiter=waiter))
+        await waiter
+
+    def settle(
+        self,
+        batches: Sequence[Batch],
+        counts: dict[str, int],
+        quarantined: Sequence[tuple[Batch, RejectedSpan]] = (),
+    ) -> None:
+        """Forget batches that stand in the books, and count where their spans went; written with the next commit.
+
+        A process that dies before that commit meets the batches again, and the books say that they are there.
+        """
+        rows = [file.quarantine_row(batch.sender, batch.received_at_us, span) for batch, span in quarantined]
+        self._queue.put(_Work(counts, quarantined=rows, settled=batches))
+
+    def read(self, after_id: int, max_spans: int) -> list[Batch]:
+        """Answer the batches after `after_id` in order, about `max_spans` spans of them; empty when there are none."""
+        batches: list[Batch] = []
+        spans = 0
+        with self._state_lock:
+            while spans < max_spans and (batch := self._recent.pop(after_id + len(batches) + 1, None)) is not None:
+                self._recent_bytes -= batch.size_bytes
+                batches.append(batch)
+                spans += len(batch.spans)
+            if batches:
+                self._read_up_to = batches[-1].id
+                return batches
+        with self._reader_lock:
+            batches = file.read_batches(self._reader, after_id, max_spans)
+        with self._state_lock:
+            for batch in batches:
+                self._read_up_to = batch.id  # a batch read before its hand-over must not be handed over any more
+                if self._recent.pop(batch.id, None) is not None:
+                    self._recent_bytes -= batch.size_bytes
+        return batches
+
+    def snapshot(self) -> Snapshot:
+        with self._state_lock:
+            return Snapshot(
+                dict(self._counters),
+                self._pending_spans,
+                self._pending_bytes,
+                self.max_bytes,
+                self._quarantine_rows,
+                self._fault is None,
+            )
+
+    def oldest_received_at_us(self) -> int | None:
+        """When the oldest span that still waits was received; None when nothing waits."""
+        with self._reader_lock:
+            return file.oldest_received_at_us(self._reader)
+
+    def known_keys(self) -> list[KnownKey]:
+        with self._reader_lock:
+            return file.read_keys(self._reader)
+
+    def remember_keys(self, keys: Sequence[KnownKey]) -> None:
+        """Replace the remembered keys, so that a restart without the database still knows its senders."""
+        self._queue.put(_Work({}, keys=keys))
+
+    def close(self) -> None:
+        """Write what is queued, close the file and give the folder back."""
+        self._is_closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.close()
+        self._connection.close()
+        self._lock_file.close()
+
+    def _reserve(self, size_bytes: int) -> None:
+        with self._state_lock:
+            held = self._pending_bytes + self._reserved_bytes + self._quarantine_bytes
+            if held + size_bytes > self.max_bytes:
+                raise SpoolFull(
+                    f"the spool holds {held} of {self.max_bytes} bytes (FAREBOX_SPOOL_MAX_BYTES) that wait for the "
+                    "database; the request is not taken, send it again"
+                )
+            self._reserved_bytes += size_bytes
+
+    # From here on: the writer thread.
+
+    def _write_until_closed(self) -> None:
+        held: list[_Work] = []  # counts alone, which nobody waits for
+        flush_at = 0.0
+        is_open = True
+        while is_open:
+            work, is_open = self._next_works(max(0.0, flush_at - time.monotonic()) if held else None)
+            if not held:
+                flush_at = time.monotonic() + LAZY_FLUSH_S
+            held += work
+            if is_open and time.monotonic() < flush_at and len(held) < MAX_GROUP and all(map(_is_lazy, held)):
+                continue
+            error = self._commit(held) if held else None
+            self._release(held, error)
+            held = []
+            if error is not None:
+                time.sleep(RETRY_PAUSE_S)
+
+    def _next_works(self, timeout_s: float | None) -> tuple[list[_Work], bool]:
+        """Collect what waits, at most `MAX_GROUP` pieces; the second answer is False once the spool is being closed."""
+        works: list[_Work] = []
+        try:
+            work = self._queue.get(timeout=timeout_s)
+            while work is not None:
+                works.append(work)
+                if len(works) >= MAX_GROUP:
+                    return works, True
+                work = self._queue.get_nowait()
+        except Empty:
+            return works, True
+        return works, False
+
+    def _commit(self, group: list[_Work]) -> Exception | None:
+        rows = [work.batch for work in group if work.batch is not None]
+        quarantined = [row for work in group for row in work.quarantined]
+        settled = [batch.id for work in group for batch in work.settled]
+        counts: Counter[str] = Counter()
+        for work in group:
+            counts.update(work.counts)
+        keys = [work.keys for work in group if work.keys is not None]
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            if rows:
+                file.insert_batches(connection, self._last_id + 1, rows)
+            if settled:
+                file.delete_batches(connection, settled)
+            if keys:
+                file.replace_keys(connection, keys[-1])
+            dropped = self._quarantine(quarantined) if quarantined else (0, 0)
+            counts["quarantine_dropped"] += dropped[0]
+            file.add_to_counters(connection, {name: count for name, count in counts.items() if count})
+            connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - a writer that died would leave every sender waiting
+            self._roll_back(error)
+            return error
+        self._take_over(group, rows, counts, dropped)
+        return None
+
+    def _quarantine(self, rows: list[QuarantineRow]) -> tuple[int, int]:
+        file.insert_quarantined(self._connection, rows)
+        held_rows = self._quarantine_rows + len(rows)
+        held_bytes = self._quarantine_bytes + sum(row.stored_bytes for row in rows)
+        excess_rows = max(0, held_rows - MAX_QUARANTINE_ROWS)
+        if held_bytes > self.max_bytes // QUARANTINE_SHARE:
+            excess_rows = max(excess_rows, held_rows // QUARANTINE_SHARE + 1)
+        return file.drop_oldest_rejected(self._connection, excess_rows) if excess_rows else (0, 0)
+
+    def _roll_back(self, error: Exception) -> None:
+        if self._fault is None:
+            logger.error("the spool %s cannot be written: %s", self.folder, error, exc_info=error)
+        self._fault = str(error)
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            logger.exception("the spool %s cannot roll back", self.folder)
+
+    def _take_over(
+        self, group: list[_Work], rows: list[BatchRow], counts: Counter[str], dropped: tuple[int, int]
+    ) -> None:
+        """Bring the totals in memory to where the commit brought the file, in one step for those who look."""
+        if self._fault is not None:
+            logger.warning("the spool %s can be written again", self.folder)
+        with self._state_lock:
+            self._fault = None
+            self._counters.update(counts)
+            for row in rows:
+                self._last_id += 1
+                self._pending_spans += len(row.spans)
+                self._pending_bytes += row.size_bytes
+                self._hand_over(row)
+            for work in group:
+                for batch in work.settled:
+                    self._pending_spans -= len(batch.spans)
+                    self._pending_bytes -= batch.size_bytes
+                self._quarantine_rows += len(work.quarantined)
+                self._quarantine_bytes += sum(row.stored_bytes for row in work.quarantined)
+            self._quarantine_rows -= dropped[0]
+            self._quarantine_bytes -= dropped[1]
+        if rows:
+            self.arrived.set()
+
+    def _hand_over(self, row: BatchRow) -> None:
+        if self._last_id > self._read_up_to and self._recent_bytes + row.size_bytes <= MAX_RECENT_BYTES:
+            self._recent[self._last_id] = Batch(
+                self._last_id, row.sender, row.received_at_us, row.spans, row.size_bytes
+            )
+            self._recent_bytes += row.size_bytes
+
+    def _release(self, group: list[_Work], error: Exception | None) -> None:
+        """Tell everybody who waited, and keep for the next commit what nobody can send again."""
+        with self._state_lock:
+            self._reserved_bytes -= sum(work.batch.size_bytes for work in group if work.batch is not None)
+        waiters: list[asyncio.Future[None]] = []
+        for work in group:
+            if work.waiter is not None:
+                waiters.append(work.waiter)
+            elif error is not None:
+                self._queue.put(work)
+        if waiters:
+            failure = None if error is None else SpoolBroken(f"the spool cannot be written: {error}")
+            loop = waiters[0].get_loop()
+            try:
+                loop.call_soon_threadsafe(_wake, waiters, failure)
+            except RuntimeError:
+                logger.warning("the event loop is closed; %d senders were not answered", len(waiters))
+
+
+def _is_lazy(work: _Work) -> bool:
+    return work.waiter is None and work.keys is None and not work.settled
+
+
+def _wake(waiters: list[asyncio.Future[None]], failure: SpoolBroken | None) -> None:
+    for waiter in waiters:
+        if waiter.done():
+            continue  # the request was cancelled; its spans are on the disk all the same
+        if failure is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(failure)
