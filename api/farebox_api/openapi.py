@@ -6,6 +6,7 @@ The corrected document is also the law of the addresses: `StrictParameters` refu
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +18,7 @@ from litestar.openapi.spec.parameter import Parameter
 from litestar.types import ControllerRouterHandler
 
 from farebox_api.auth import PUBLIC
+from farebox_api.bodies import Input
 from farebox_api.parameters import check_names
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"api_key": []}]
@@ -96,7 +98,11 @@ def correct(document: OpenAPI) -> OpenAPI:
     for operation in operations(document):
         for parameter in _parameters(operation):
             if isinstance(parameter.schema, Schema):
-                parameter.schema = _without_null(parameter.schema)
+                _take_out_null(parameter.schema)
+    bodies = {shape.__name__ for shape in Input.__subclasses__()}
+    for name, schema in (document.components.schemas or {}).items():
+        if name in bodies:
+            schema.additional_properties = False
     return document
 
 
@@ -116,10 +122,12 @@ def _is_list(parameter: Parameter) -> bool:
     return isinstance(parameter.schema, Schema) and parameter.schema.type == OpenAPIType.ARRAY
 
 
-def _without_null(schema: Schema) -> Schema:
+def _take_out_null(schema: Schema) -> None:
+    """Turn `oneOf: [X, null]` with its constraints outside into X with the constraints."""
     kept = [item for item in schema.one_of or () if not (isinstance(item, Schema) and item.type == OpenAPIType.NULL)]
-    if len(kept) == 1 and isinstance(kept[0], Schema):
-        kept[0].description = kept[0].description or schema.description
-        kept[0].default = None
-        return kept[0]
-    return schema
+    if len(kept) != 1 or not isinstance(kept[0], Schema):
+        return
+    schema.one_of = None
+    for field in fields(Schema):
+        if getattr(schema, field.name) is None:
+            setattr(schema, field.name, getattr(kept[0], field.name))

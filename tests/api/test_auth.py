@@ -33,7 +33,9 @@ def test_a_key_opens_in_either_header(api: Api) -> None:
     ],
 )
 def test_what_is_no_valid_key_is_unauthenticated(api: Api, headers: dict[str, str]) -> None:
-    response = api.client.get(PATH, headers={name: value.encode("latin-1") for name, value in headers.items()})
+    response = api.client.get(
+        PATH, headers=[(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+    )
 
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == 'Bearer realm="farebox"'

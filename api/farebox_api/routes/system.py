@@ -32,18 +32,28 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 @get(
-    "/healthz", operation_id="health", summary="Is it alive", tags=["system"], opt={PUBLIC: True}, responses=problem_responses(400),
+    "/healthz",
+    operation_id="health",
+    summary="Is it alive",
+    tags=["system"],
+    opt={PUBLIC: True},
+    responses=problem_responses(400),
     sync_to_thread=False,
-)  # fmt: skip
+)
 def health() -> Health:
     """Answer as long as the process can answer anything; looks at nothing else."""
     return Health()
 
 
 @get(
-    "/readyz", operation_id="readiness", summary="Can it answer", tags=["system"], opt={PUBLIC: True}, responses=problem_responses(400),
+    "/readyz",
+    operation_id="readiness",
+    summary="Can it answer",
+    tags=["system"],
+    opt={PUBLIC: True},
+    responses=problem_responses(400),
     sync_to_thread=True,
-)  # fmt: skip
+)
 def readiness(engine: NamedDependency[SkipValidation[Engine]]) -> Readiness:
     """Ask the database, and whether its schema is current; 503 says what is missing."""
     with engine.connect() as connection:
@@ -55,9 +65,15 @@ def readiness(engine: NamedDependency[SkipValidation[Engine]]) -> Readiness:
 
 
 @get(
-    "/metrics", operation_id="metrics", summary="Figures for Prometheus", tags=["system"], opt={PUBLIC: True}, media_type=MediaType.TEXT,
-    responses=problem_responses(400), sync_to_thread=False,
-)  # fmt: skip
+    "/metrics",
+    operation_id="metrics",
+    summary="Figures for Prometheus",
+    tags=["system"],
+    opt={PUBLIC: True},
+    media_type=MediaType.TEXT,
+    responses=problem_responses(400),
+    sync_to_thread=False,
+)
 def metrics(telemetry: NamedDependency[SkipValidation[Telemetry]]) -> Response[str]:
     """Answer the API's own figures in Prometheus' text format; no tenant's data is among them."""
     return Response(telemetry.exposition().decode(), headers={"Content-Type": CONTENT_TYPE})

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+
+from tests.api.conftest import Api
+
+
+def test_a_system_key_makes_an_organization_that_is_then_listed(api: Api) -> None:
+    made = api.post("/v1/organizations", {"slug": "globex", "name": "Globex Inc."}, api.system_key)
+
+    assert made.status_code == 201
+    assert made.headers["location"] == "/v1/organizations/globex"
+    assert (made.json()["slug"], made.json()["name"]) == ("globex", "Globex Inc.")
+    assert api.json("/v1/organizations/globex", api.system_key) == made.json()
+    assert [item["slug"] for item in api.json("/v1/organizations", api.system_key)["items"]] == [
+        "acme",
+        "globex",
+        "umbrella",
+    ]
+
+
+def test_the_key_of_an_organization_makes_no_other(api: Api) -> None:
+    response = api.post("/v1/organizations", {"slug": "globex"})
+
+    assert response.status_code == 403
+    assert api.get("/v1/organizations/globex", api.system_key).status_code == 404
+
+
+def test_a_walk_through_the_pages_meets_every_organization_once(api: Api) -> None:
+    for number in range(5):
+        api.post("/v1/organizations", {"slug": f"org-{number}"}, api.system_key)
+
+    pages = walk(api, "/v1/organizations", 2, api.system_key)
+
+    assert [[item["slug"] for item in page] for page in pages] == [
+        ["acme", "org-0"],
+        ["org-1", "org-2"],
+        ["org-3", "org-4"],
+        ["umbrella"],
+    ]
+
+
+def test_a_cursor_of_another_key_is_refused(api: Api) -> None:
+    cursor = api.json("/v1/organizations", api.system_key, limit=1)["next_cursor"]
+
+    response = api.get("/v1/organizations", limit=1, cursor=cursor)
+
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["parameter"] == "cursor"
+
+
+def test_a_key_is_shown_once_and_opens_what_its_scopes_say(api: Api) -> None:
+    made = api.post("/v1/api-keys", {"scopes": ["admin"], "name": "ops", "expires_at": "2999-01-01T00:00:00Z"})
+
+    assert made.status_code == 201
+    body = made.json()
+    assert body["key"].startswith(body["prefix"])
+    assert (body["organization"], body["name"], body["scopes"]) == ("acme", "ops", ["admin"])
+    assert body["expires_at"] == "2999-01-01T00:00:00.000000Z"
+    listed = api.json("/v1/api-keys", body["key"])
+    assert [item["id"] for item in listed["items"]][-1] == body["id"]
+    assert body["key"] not in str(listed)
+
+
+def test_a_system_key_has_to_say_whose_key_it_makes(api: Api) -> None:
+    for body in ({"scopes": ["ingest"]}, {"scopes": ["ingest"], "organization": "acme", "system": True}):
+        response = api.post("/v1/api-keys", body, api.system_key)
+        assert response.status_code == 400
+        assert response.json()["errors"][0]["pointer"] == "/organization"
+    assert api.post("/v1/api-keys", {"scopes": ["ingest"], "system": True}, api.system_key).status_code == 201
+    made = api.post("/v1/api-keys", {"scopes": ["ingest"], "organization": "acme"}, api.system_key)
+    assert made.json()["organization"] == "acme"
+
+
+def test_the_key_of_an_organization_makes_no_key_for_others(api: Api) -> None:
+    assert api.post("/v1/api-keys", {"scopes": ["admin"], "organization": "umbrella"}).status_code == 404
+    assert api.post("/v1/api-keys", {"scopes": ["admin"], "system": True}).status_code == 403
+
+
+def test_a_wrong_key_wish_is_pointed_at(api: Api) -> None:
+    wishes: list[tuple[Any, str]] = [
+        ({"scopes": []}, "/scopes"),
+        ({"scopes": ["root"]}, "/scopes/0"),
+        ({"scopes": ["admin"], "system": "yes"}, "/system"),
+        ({"scopes": ["admin"], "expires_at": "2999-01-01T00:00:00"}, "/expires_at"),
+        ({"scopes": ["admin"], "expires_at": 5}, "/expires_at"),
+    ]
+    for body, pointer in wishes:
+        response = api.post("/v1/api-keys", body)
+        assert response.status_code == 400
+        assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
+
+
+def test_a_revoked_key_stays_listed_and_opens_nothing(api: Api) -> None:
+    made = api.post("/v1/api-keys", {"scopes": ["admin"]}).json()
+
+    revoked = api.client.delete(f"/v1/api-keys/{made['id']}", headers={"x-api-key": api.acme_key})
+
+    assert revoked.status_code == 204
+    assert api.get("/v1/organizations", made["key"]).status_code == 401
+    entry = next(item for item in api.json("/v1/api-keys")["items"] if item["id"] == made["id"])
+    assert entry["is_active"] is False
+    assert entry["revoked_at"] is not None
+
+
+def test_the_keys_of_another_tenant_are_neither_seen_nor_revoked(api: Api) -> None:
+    theirs = api.json("/v1/api-keys", api.umbrella_key)["items"][0]
+
+    response = api.client.delete(f"/v1/api-keys/{theirs['id']}", headers={"x-api-key": api.acme_key})
+
+    assert response.status_code == 404
+    assert theirs["id"] not in {item["id"] for item in api.json("/v1/api-keys")["items"]}
+    assert api.get("/v1/organizations", api.umbrella_key).status_code == 200
+
+
+def walk(api: Api, path: str, limit: int, key: str | None = None, **parameters: Any) -> list[list[Any]]:
+    """Read all pages of a list."""
+    page = api.json(path, key, limit=limit, **parameters)
+    pages = [page["items"]]
+    while page["has_more"]:
+        page = api.json(path, key, limit=limit, cursor=page["next_cursor"], **parameters)
+        pages.append(page["items"])
+    assert page["next_cursor"] is None
+    return pages
