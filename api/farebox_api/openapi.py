@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib.metadata import version
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from litestar import Request, Router
 from litestar.openapi import OpenAPIConfig
@@ -19,7 +19,7 @@ from litestar.types import ControllerRouterHandler
 
 from farebox_api.auth import PUBLIC
 from farebox_api.bodies import Input
-from farebox_api.parameters import check_names
+from farebox_api.parameters import Rule, check
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"api_key": []}]
 """Either header opens a route; put on the router of all routes that need a key."""
@@ -63,31 +63,24 @@ def openapi_config() -> OpenAPIConfig:
     )
 
 
-class _Names(NamedTuple):
-    known: frozenset[str]
-    repeatable: frozenset[str]
-
-
 class StrictParameters:
-    """Refuses, before a route reads its parameters, those that the document does not name."""
+    """Refuses, before a route reads its parameters, what the document does not allow."""
 
     def __init__(self) -> None:
         """Know no route yet."""
-        self._names: dict[str, _Names] = {}
+        self._rules: dict[str, dict[str, Rule]] = {}
 
     def learn(self, document: OpenAPI) -> None:
-        """Take the names from the document; routes outside of it are left alone."""
+        """Take the rules from the document; routes outside of it are left alone."""
         for operation in operations(document):
-            queries = [item for item in _parameters(operation) if item.param_in == "query"]
-            self._names[str(operation.operation_id)] = _Names(
-                frozenset(item.name for item in queries), frozenset(item.name for item in queries if _is_list(item))
-            )
+            queries = (item for item in _parameters(operation) if item.param_in == "query")
+            self._rules[str(operation.operation_id)] = {item.name: _rule(item) for item in queries}
 
     async def __call__(self, request: Request[Any, Any, Any]) -> None:
         """Check one request; runs after its key was checked."""
-        names = self._names.get(str(request.route_handler.operation_id))
-        if names is not None:
-            check_names(request.query_params.multi_items(), names.known, names.repeatable)
+        rules = self._rules.get(str(request.route_handler.operation_id))
+        if rules is not None:
+            check(request.query_params.multi_items(), rules)
 
 
 def correct(document: OpenAPI) -> OpenAPI:
@@ -118,8 +111,15 @@ def _parameters(operation: Operation) -> list[Parameter]:
     return [item for item in operation.parameters or () if isinstance(item, Parameter)]
 
 
-def _is_list(parameter: Parameter) -> bool:
-    return isinstance(parameter.schema, Schema) and parameter.schema.type == OpenAPIType.ARRAY
+def _rule(parameter: Parameter) -> Rule:
+    schema = parameter.schema
+    if not isinstance(schema, Schema):
+        return Rule()
+    return Rule(
+        is_list=schema.type == OpenAPIType.ARRAY,
+        is_integer=schema.type == OpenAPIType.INTEGER,
+        choices=tuple(str(choice) for choice in schema.enum or ()),
+    )
 
 
 def _take_out_null(schema: Schema) -> None:

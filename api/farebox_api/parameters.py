@@ -7,11 +7,11 @@ time without offset or an amount in exponent form is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Final
+from typing import Final, NamedTuple
 
 from farebox_api.errors import Fault, InvalidRequest, invalid_parameter
 from farebox_ledger.money import MAX_AMOUNT_PICO, PICO
@@ -29,24 +29,30 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _TIME: Final = re.compile(TIME_PATTERN.replace("[+-]", "[ +-]"), re.ASCII)
 _NAIVE: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
 _AMOUNT: Final = re.compile(AMOUNT_PATTERN, re.ASCII)
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _MONTH: Final = re.compile(MONTH_PATTERN, re.ASCII)
 _USAGE_ID: Final = re.compile(USAGE_ID_PATTERN, re.ASCII)
 
 
-def check_names(given: Iterable[tuple[str, str]], known: Collection[str], repeatable: Collection[str]) -> None:
-    """Refuse parameters that a route does not have, that stand twice without being lists, or that hold a NUL.
+class Rule(NamedTuple):
+    """What a route says of one of its parameters."""
+
+    is_list: bool = False
+    is_integer: bool = False
+    choices: tuple[str, ...] = ()
+
+
+def check(given: Iterable[tuple[str, str]], rules: Mapping[str, Rule]) -> None:
+    """Refuse parameters that a route does not have, and values that can be refused without knowing their meaning.
 
     Raises:
         InvalidRequest: with one fault for each of them, an unknown name with the nearest known one.
     """
     faults, seen = [], set()
     for name, value in given:
-        if name not in known:
-            faults.append(Fault(_unknown(name, known), parameter=name))
-        elif name in seen and name not in repeatable:
-            faults.append(Fault("stands more than once; it takes one value", parameter=name))
-        elif "\0" in value:
-            faults.append(Fault("holds a NUL character", parameter=name))
+        fault = _fault(name, value, rules, is_repeated=name in seen)
+        if fault:
+            faults.append(Fault(fault, parameter=name))
         seen.add(name)
     if faults:
         raise InvalidRequest(*faults)
@@ -112,6 +118,21 @@ def names(name: str, values: Collection[str] | None, allowed: Collection[str]) -
     if len(set(flat)) != len(flat):
         raise invalid_parameter(name, "names something twice")
     return tuple(flat)
+
+
+def _fault(name: str, value: str, rules: Mapping[str, Rule], *, is_repeated: bool) -> str | None:
+    rule = rules.get(name)
+    if rule is None:
+        return _unknown(name, rules.keys())
+    if is_repeated and not rule.is_list:
+        return "stands more than once; it takes one value"
+    if "\0" in value:
+        return "holds a NUL character"
+    if rule.is_integer and not _INTEGER.fullmatch(value):
+        return f"expected a whole number, got {value[:64]!r}"
+    if rule.choices and value not in rule.choices:
+        return f"{value[:64]!r} is none of {', '.join(rule.choices)}"
+    return None
 
 
 def _time_fault(text: str) -> str:

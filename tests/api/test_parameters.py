@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from farebox_api.errors import InvalidRequest
-from farebox_api.parameters import amount, check_names, month_number, names, time_range_us, time_us, usage_id
+from farebox_api.parameters import Rule, amount, check, month_number, names, time_range_us, time_us, usage_id
 
 NOVEMBER_US = 1_793_491_200_000_000  # 2026-11-01T00:00:00Z
 
@@ -115,13 +115,39 @@ def test_a_wrong_name_in_a_list_is_refused(given: list[str], message: str) -> No
 
 
 def test_every_wrong_parameter_is_named_at_once() -> None:
-    given = [("modle", "x"), ("start", "a"), ("start", "b"), ("user", "a\0b"), ("tag", "a"), ("tag", "b")]
+    rules = {
+        "model": Rule(),
+        "start": Rule(),
+        "user": Rule(),
+        "tag": Rule(is_list=True),
+        "limit": Rule(is_integer=True),
+        "status": Rule(choices=("ok", "error")),
+    }
+    given = [
+        ("modle", "x"),
+        ("start", "a"),
+        ("start", "b"),
+        ("user", "a\0b"),
+        ("tag", "a"),
+        ("tag", "b"),
+        ("limit", "1e2"),
+        ("status", "failed"),
+    ]
 
     with pytest.raises(InvalidRequest) as caught:
-        check_names(given, {"model", "start", "user", "tag"}, {"tag"})
+        check(given, rules)
 
     assert [(fault.parameter, fault.detail) for fault in caught.value.faults] == [
         ("modle", "is no parameter of this route; did you mean model?"),
         ("start", "stands more than once; it takes one value"),
         ("user", "holds a NUL character"),
+        ("limit", "expected a whole number, got '1e2'"),
+        ("status", "'failed' is none of ok, error"),
     ]
+
+
+def test_an_unknown_parameter_like_no_other_comes_with_the_list_of_all() -> None:
+    with pytest.raises(InvalidRequest, match="it takes limit, model"):
+        check([("xyzzy", "1")], {"model": Rule(), "limit": Rule()})
+    with pytest.raises(InvalidRequest, match="it takes none"):
+        check([("xyzzy", "1")], {})
