@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from farebox_ledger.usage import BillingStatus, Reason, Usage
+
+CostColumn: TypeAlias = Literal["input", "output", "cache_read", "cache_write", "other"]
 
 
 class PricingRequest(msgspec.Struct, kw_only=True):
@@ -27,6 +30,7 @@ class PricingRequest(msgspec.Struct, kw_only=True):
     region: str | None = None
     upstream: str | None = None
     is_invalid: bool = False  # a count was clamped on the way in
+    is_incomplete: bool = False  # the stream broke off: a count that is None is unknown, not absent
 
 
 class PriceReference(msgspec.Struct, frozen=True):
@@ -74,3 +78,14 @@ class Charge(msgspec.Struct, kw_only=True):
     lines: tuple[CostLine, ...] = ()
     rejected: tuple[str, ...] = ()  # what else was considered and why it lost, for `explain`
     covered_by: bytes | None = None  # usage id of the row that bills this call instead
+
+
+def cost_column(dimension: str) -> CostColumn:
+    """Name the cost column of a row into which a line's amount goes; units that are no tokens go to `other`."""
+    if dimension.startswith("cache_read"):
+        return "cache_read"
+    if dimension.startswith("cache_write"):
+        return "cache_write"
+    if dimension.endswith("input_tokens"):
+        return "input"
+    return "output" if dimension.endswith("output_tokens") else "other"

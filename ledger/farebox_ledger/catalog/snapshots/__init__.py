@@ -1,0 +1,1 @@
+"""Price files as their makers published them; read by `catalog.shipped`."""
