@@ -21,6 +21,8 @@ MIN_ADMIN_KEY_LENGTH: Final = 32
 
 _LISTEN: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+)):(?P<port>\d{1,5})")
 _ORGANIZATION: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_BYTES: Final = re.compile(r"(\d{1,15})\s*(KiB|MiB|GiB)?", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 
 
@@ -66,7 +68,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ConfigError: a value cannot be used; names the variable.
         """
-        given = {name: value for name, value in environ.items() if name.startswith("FAREBOX_") and value}
+        given = {name: value for name, value in environ.items() if name.startswith("FAREBOX_") and value.strip()}
         defaults = cls()
         return cls(
             database_url=given.get("FAREBOX_DATABASE_URL"),
@@ -84,7 +86,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
 def _address(variable: str, value: str | None) -> Address | None:
     if value is None:
         return None
-    match = _LISTEN.fullmatch(value.strip())
+    match = _LISTEN.fullmatch(value)
     if match is None or int(match["port"]) > 65535:
         raise ConfigError(variable, f"expected HOST:PORT such as 127.0.0.1:8080, got {value!r}")
     return Address(match["v6"] or match["host"], int(match["port"]))
@@ -119,7 +121,7 @@ def _tls(given: Mapping[str, str]) -> Tls | None:
 def _file(variable: str, given: Mapping[str, str]) -> Path | None:
     if variable not in given:
         return None
-    path = Path(given[variable])
+    path = Path(given[variable]).expanduser()
     if not path.is_file():
         raise ConfigError(variable, f"there is no file {given[variable]!r}")
     return path
@@ -128,9 +130,10 @@ def _file(variable: str, given: Mapping[str, str]) -> Path | None:
 def _bytes(variable: str, value: str | None) -> int | None:
     if value is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,15}", value) or int(value) == 0:
-        raise ConfigError(variable, f"expected a whole number of bytes above 0, got {value!r}")
-    return int(value)
+    match = _BYTES.fullmatch(value)
+    if match is None or int(match[1]) == 0:
+        raise ConfigError(variable, f"expected a whole number of bytes above 0, such as 1048576 or 1MiB, got {value!r}")
+    return int(match[1]) * _UNITS[(match[2] or "").lower()]
 
 
 def _log_level(value: str) -> LogLevel:

@@ -37,7 +37,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "FAREBOX_TLS_CERT": str(cert),
             "FAREBOX_TLS_KEY": str(key),
             "FAREBOX_TLS_CLIENT_CA": str(authority),
-            "FAREBOX_MAX_BODY_BYTES": "1024",
+            "FAREBOX_MAX_BODY_BYTES": "1 KiB",
             "FAREBOX_LOG_LEVEL": "WARNING",
             "FAREBOX_LOG_FORMAT": "json",
         }
@@ -67,7 +67,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         ("FAREBOX_ADMIN_KEY", " a key that begins with a space cannot be sent"),
         ("FAREBOX_TLS_CERT", "/nowhere/cert.pem"),
         ("FAREBOX_MAX_BODY_BYTES", "0"),
-        ("FAREBOX_MAX_BODY_BYTES", "64M"),
+        ("FAREBOX_MAX_BODY_BYTES", "64 megs"),
         ("FAREBOX_LOG_LEVEL", "loud"),
         ("FAREBOX_LOG_FORMAT", "xml"),
     ],

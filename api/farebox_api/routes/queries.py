@@ -1,4 +1,4 @@
-"""The query parameters that more than one route takes: page size, cursor, and every filter of usage rows."""
+"""The query parameters that more than one route takes: page size, cursor, organization, range."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ from typing import Annotated, TypeAlias
 from litestar.params import QueryParameter
 
 from farebox_api.paging import DEFAULT_LIMIT, MAX_CURSOR_LENGTH, MAX_LIMIT
+from farebox_api.parameters import SLUG_PATTERN, TIME_PATTERN
+
+MAX_NAME_LENGTH = 400
+"""Rows keep no longer names."""
+
+_TIME_TEXT = "RFC 3339 with offset, such as 2026-11-01T00:00:00Z"
+
+
+def named(what: str, *, pattern: str | None = None) -> QueryParameter:
+    """Describe a parameter that holds a name."""
+    return QueryParameter(min_length=1, max_length=MAX_NAME_LENGTH, pattern=pattern, description=what)
+
 
 Limit: TypeAlias = Annotated[
     int, QueryParameter(ge=1, le=MAX_LIMIT, description=f"Rows on the page, {DEFAULT_LIMIT} unless told.")
@@ -19,3 +31,8 @@ Cursor: TypeAlias = Annotated[
         description="`next_cursor` of the page before, with the same filter.",
     ),
 ]
+OrganizationName: TypeAlias = Annotated[
+    str | None, named("Slug of one organization; a system key sees all without it.", pattern=SLUG_PATTERN)
+]
+Start: TypeAlias = Annotated[str | None, named(f"Begin of the range, inclusive: {_TIME_TEXT}.", pattern=TIME_PATTERN)]
+End: TypeAlias = Annotated[str | None, named(f"End of the range, exclusive: {_TIME_TEXT}.", pattern=TIME_PATTERN)]
