@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
-from tests.databases import NO_SERVER, postgres_is_available
 
 from farebox_ledger.errors import DatabaseNotReady, InvalidInput
 from farebox_ledger.store.engine import default_database_url, open_engine, redacted, transaction
 from farebox_ledger.store.scope import AllOrganizations
+from tests.databases import NO_SERVER, postgres_is_available
 
 EVERYBODY = AllOrganizations()
 

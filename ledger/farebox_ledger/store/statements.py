@@ -1,0 +1,44 @@
+"""Pieces of SQL text for the hot statements, which go to the driver as they are, with tuples (architecture §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeVar
+
+from sqlalchemy import Select, select
+from sqlalchemy.sql.schema import Table
+
+PROBE_SIZE: Final = 500
+"""The most values that one statement looks up; SQLite's planner and PostgreSQL's parser stay quick."""
+
+_Item = TypeVar("_Item")
+
+
+def marks(count: int, database: str) -> str:
+    """Write that many parameter marks in the driver's style."""
+    return ", ".join(["?" if database == "sqlite" else "%s"] * count)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Write a list of column names."""
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def chunks(items: Sequence[_Item], size: int = PROBE_SIZE) -> Iterator[Sequence[_Item]]:
+    """Cut a sequence into parts of a bounded size."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def organizations_in(table: Table) -> Select[int]:
+    """List the organizations that have rows in a table by skipping from key to key, one look-up each.
+
+    Statements over all organizations go through it, so that each organization's index is used in turn and no table is
+    walked.
+    """
+    org_id = table.c.org_id
+    first = select(org_id.label("org_id")).order_by(org_id).limit(1).subquery()
+    skip = select(first.c.org_id).cte(f"{table.name}_organizations", recursive=True)
+    following = select(org_id).where(org_id > skip.c.org_id).order_by(org_id).limit(1).scalar_subquery()
+    skip = skip.union_all(select(following).where(skip.c.org_id.is_not(None)))
+    return select(skip.c.org_id).where(skip.c.org_id.is_not(None))

@@ -1,0 +1,480 @@
+"""Books usage: rows, rollups, users and batch ids in the caller's one transaction, each span once.
+
+Bookings (an event and its charge) come in from the pipeline, the API and imports. What stands already is skipped, and
+only rows that were really inserted count. Charges are computed before and changed later elsewhere (`charges`).
+
+A transaction calls `lock_traces` at most once before `book`, and `book` once: two calls could take their locks in an
+order that contradicts another writer's.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Final, TypeAlias, cast
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    Select,
+    SmallInteger,
+    Text,
+    delete,
+    insert,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from farebox_ledger.errors import InvalidInput, NotFound
+from farebox_ledger.pricing.charge import Charge
+from farebox_ledger.store.engine import is_sqlite, transaction
+from farebox_ledger.store.rollups import Tally, post
+from farebox_ledger.store.rows import POSITION, Record, RowValues, clean_text, event_of, row_values, user_reference
+from farebox_ledger.store.schema import (
+    BOOKED_COLUMNS,
+    CHARGE_COLUMNS,
+    FACT_COLUMNS,
+    booked_batches,
+    charge_versions,
+    usage_rows,
+    writers,
+)
+from farebox_ledger.store.scope import AllOrganizations, Scope, require
+from farebox_ledger.store.statements import chunks, marks, quoted
+from farebox_ledger.store.timeline import nearby_days
+from farebox_ledger.usage import BillingStatus, Reason, UsageEvent
+
+COPY_FROM: Final = 100
+"""From this many rows COPY beats executemany on PostgreSQL (performance reference, A2: between 64 and 128)."""
+
+LEASE_US: Final = 3_600_000_000
+"""How long a writer keeps its slot without asking again. Two writers on one slot are slower, never wrong."""
+
+_TRACE_LOCKS: Final = 0x6662_7472  # "fbtr": the class of advisory locks that traces are locked in
+_TRACE_BUCKETS: Final = 1 << 20
+_WRITER_LOCK: Final = 0x6661_7265_626F_7802
+
+_Incoming: TypeAlias = dict[tuple[int, bytes], RowValues]
+_TraceKey: TypeAlias = tuple[int, int, bytes]
+
+
+class Booking(msgspec.Struct):
+    """What is to be booked: an event and the charge that was computed for it."""
+
+    event: UsageEvent
+    charge: Charge
+
+
+class BookedEvent(msgspec.Struct):
+    """An event that stands in the books. `day` is the day of its row, which may differ from a re-sent event's."""
+
+    event: UsageEvent
+    day: int
+    charge_status: BillingStatus
+    reason: Reason | None
+    charge_version: int
+    covered_by: bytes | None
+
+
+class StoredRow(msgspec.Struct):
+    """A row as it stands, for changing it."""
+
+    values: RowValues
+    charge_version: int
+
+
+def book(
+    connection: Connection,
+    scope: Scope,
+    bookings: Sequence[Booking],
+    *,
+    collector_id: str | None,
+    batch_ids: Sequence[int],
+    writer_slot: int,
+) -> int:
+    """Book events with their charges and say how many rows were inserted; the others stood already.
+
+    A span that stands on the day before or after, because it was sent before with another end, is a duplicate as well.
+    `batch_ids` are recorded for `collector_id` (None: the rows come from no collector).
+
+    Raises:
+        InvalidInput: an event is outside the scope, or holds what no row can hold, such as a negative count.
+    """
+    incoming = _incoming(scope, bookings)
+    lock_traces(connection, scope, {(key[0], row[POSITION["trace_id"]]) for key, row in incoming.items()})
+    with refusals():
+        for standing in _standing(connection, incoming):
+            del incoming[standing]
+        inserted = _insert_rows(connection, sorted(incoming.values(), key=_row_key))
+        tally = Tally()
+        for row in inserted:
+            tally.add(row)
+        post(connection, tally, writer_slot)
+        note_users(connection, [booking.event for booking in bookings])
+        if collector_id is not None:
+            _record_batches(connection, collector_id, batch_ids)
+    return len(inserted)
+
+
+def lock_traces(connection: Connection, scope: Scope, traces: Iterable[tuple[int, bytes]]) -> None:
+    """Let nobody else decide about these traces (organization, trace id) until the transaction ends.
+
+    On SQLite the write transaction itself is that lock. On PostgreSQL each trace hashes to one of 2**20 advisory
+    locks, taken in ascending order; the server's lock table holds some 6,400 by default, so keep batches below 1,000
+    traces.
+    """
+    if is_sqlite(connection):
+        return
+    buckets = set()
+    for org_id, trace_id in traces:
+        require(scope, org_id)
+        buckets.add(zlib.crc32(trace_id, org_id & 0xFFFFFFFF) % _TRACE_BUCKETS)
+    if buckets:
+        connection.exec_driver_sql(
+            "SELECT pg_advisory_xact_lock(%s, bucket) FROM unnest(%s::int[]) AS bucket", (_TRACE_LOCKS, sorted(buckets))
+        )
+
+
+def booked_events(connection: Connection, scope: Scope, traces: Collection[_TraceKey]) -> list[BookedEvent]:
+    """Read what stands of traces, given as (organization, day, trace id), ordered by key.
+
+    Rows of the day before and the day after are among them, rows further away are not.
+    """
+    days: dict[tuple[int, bytes], set[int]] = defaultdict(set)
+    for org_id, day, trace_id in traces:
+        require(scope, org_id)
+        days[org_id, trace_id].update(nearby_days(day))
+    found = []
+    for org_id, trace_ids in _by_organization(days):
+        span = [day for trace_id in trace_ids for day in days[org_id, trace_id]]
+        for part in chunks(trace_ids):
+            rows = connection.execute(_trace_statement(org_id, part, min(span), max(span)))
+            found += [_booked(row) for row in rows.mappings() if row["day"] in days[org_id, bytes(row["trace_id"])]]
+    return sorted(found, key=lambda booked: (booked.event.org_id, booked.day, booked.event.usage_id))
+
+
+def seen_batches(connection: Connection, collector_id: str, batch_ids: Collection[int]) -> set[int]:
+    """Say which of a collector's batches are in the books already."""
+    seen: set[int] = set()
+    for part in chunks(sorted(batch_ids)):
+        seen.update(
+            connection.scalars(
+                select(booked_batches.c.batch_id).where(
+                    booked_batches.c.collector_id == collector_id, booked_batches.c.batch_id.in_(part)
+                )
+            )
+        )
+    return seen
+
+
+def lease_writer_slot(engine: Engine, holder: str) -> int:
+    """Give a writer its own slot in the rollups' keys, for an hour; asking again renews it and answers the same slot.
+
+    Slot 0 is nobody's: folded and rebuilt sums stand there. `holder` names the process, not the host.
+    """
+    now_us = time.time_ns() // 1000
+    with transaction(engine, AllOrganizations(), write=True) as connection:
+        if not is_sqlite(connection):
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITER_LOCK})
+        held = connection.scalar(select(writers.c.slot).where(writers.c.holder == holder))
+        if held is not None:
+            connection.execute(update(writers).where(writers.c.slot == held).values(leased_until_us=now_us + LEASE_US))
+            return int(held)
+        connection.execute(delete(writers).where(writers.c.leased_until_us < now_us))
+        taken = set(connection.scalars(select(writers.c.slot)))
+        slot = next(number for number in range(1, len(taken) + 2) if number not in taken)
+        lease = {"slot": slot, "holder": holder, "leased_until_us": now_us + LEASE_US}
+        connection.execute(insert(writers), lease)
+        return slot
+
+
+def stored_rows(
+    connection: Connection, scope: Scope, events: Collection[UsageEvent]
+) -> dict[tuple[int, bytes], StoredRow]:
+    """Read the rows of events as they stand, keyed by (organization, usage id), and hold them until the end.
+
+    Raises:
+        NotFound: an event has no row within a day of its own.
+    """
+    wanted: _Incoming = {}
+    for event in events:
+        require(scope, event.org_id)
+        wanted[event.org_id, event.usage_id] = (event.org_id, event.day, event.usage_id)
+    found: dict[tuple[int, bytes], StoredRow] = {}
+    for org_id, day, part in _probes(wanted):
+        columns = [usage_rows.c[name] for name in (*BOOKED_COLUMNS, "charge_version")]
+        rows = connection.execute(
+            select(*columns)
+            .where(
+                usage_rows.c.org_id == org_id,
+                usage_rows.c.day.in_(nearby_days(day)),
+                usage_rows.c.usage_id.in_(part),
+            )
+            .order_by(usage_rows.c.day, usage_rows.c.usage_id)
+            .with_for_update()  # SQLite, where a writer is alone, leaves it out
+        )
+        for *values, version in rows:
+            found[org_id, bytes(values[2])] = StoredRow(_with_bytes(values), version)
+    for key in wanted.keys() - found.keys():
+        raise NotFound("usage row", key[1].hex())
+    return found
+
+
+def replace_rows(
+    connection: Connection, changes: Sequence[tuple[StoredRow, RowValues]], *, cause: str, writer_slot: int
+) -> None:
+    """Put new values in the place of rows: old charges to `charge_versions`, version + 1, the difference to the sums.
+
+    The keys of old and new are the same; `charges` sees to it and is the only caller.
+    """
+    if not changes:
+        return
+    now_us = time.time_ns() // 1000
+    tally = Tally()
+    for old, new in changes:
+        tally.add(old.values, -1)
+        tally.add(new)
+    ordered = sorted(changes, key=lambda change: _row_key(change[1]))
+    database = connection.dialect.name
+    with refusals():
+        connection.exec_driver_sql(
+            _version_statement(database), [_old_version(old, new, cause, now_us) for old, new in ordered]
+        )
+        connection.exec_driver_sql(
+            _update_statement(database),
+            [(*new[3:], old.charge_version + 1, *new[:3], old.charge_version) for old, new in ordered],
+        )
+        post(connection, tally, writer_slot)
+
+
+def note_users(connection: Connection, events: Iterable[UsageEvent]) -> None:
+    """Make the users that are seen for the first time, and add an e-mail that was not known.
+
+    An erased user's address is not learned again.
+    """
+    seen: dict[tuple[int, str], tuple[str | None, int]] = {}
+    for event in events:
+        reference = user_reference(event)
+        if reference is not None:
+            known, first_us = seen.get((event.org_id, reference), (None, event.received_at_us))
+            email = known or clean_text(event.user_email)
+            seen[event.org_id, reference] = (email, min(first_us, event.received_at_us))
+    if seen:
+        connection.exec_driver_sql(
+            f"INSERT INTO users (org_id, user_ref, email, first_seen_us) VALUES ({marks(4, connection.dialect.name)}) "
+            "ON CONFLICT (org_id, user_ref) DO UPDATE SET email = excluded.email "
+            "WHERE users.email IS NULL AND users.erased_at_us IS NULL AND excluded.email IS NOT NULL",
+            [(*key, *seen[key]) for key in sorted(seen)],
+        )
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the database's refusal of a value into the ledger's own words; its faults pass unchanged.
+
+    Raises:
+        InvalidInput: a CHECK refused the value, or it does not fit into 64 bits. The constraint's name says which.
+    """
+    try:
+        yield
+    except (IntegrityError, DataError) as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise InvalidInput("bookings", f"the database refuses a row: {reason}") from error
+    except OverflowError as error:
+        raise InvalidInput("bookings", "a number does not fit into 64 bits") from error
+
+
+def _incoming(scope: Scope, bookings: Sequence[Booking]) -> _Incoming:
+    """Lay the rows out, each span once: within a batch the first one counts."""
+    incoming: _Incoming = {}
+    for booking in bookings:
+        event = booking.event
+        require(scope, event.org_id)
+        row = row_values(event, booking.charge)
+        incoming.setdefault((event.org_id, row[2]), row)
+    return incoming
+
+
+def _row_key(row: RowValues) -> RowValues:
+    return row[:3]
+
+
+def _standing(connection: Connection, incoming: _Incoming) -> set[tuple[int, bytes]]:
+    """Find which of the rows stand already, on their own day or next to it."""
+    standing: set[tuple[int, bytes]] = set()
+    for org_id, day, part in _probes(incoming):
+        found = connection.exec_driver_sql(
+            _probe_statement(len(part), connection.dialect.name), (org_id, *nearby_days(day), *part)
+        )
+        standing.update((org_id, bytes(usage_id)) for (usage_id,) in found)
+    return standing
+
+
+def _probes(rows: _Incoming) -> Iterator[tuple[int, int, Sequence[bytes]]]:
+    """Group rows by organization and day into look-ups of a bounded size, in a fixed order."""
+    groups: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    for org_id, day, usage_id, *_ in rows.values():
+        groups[org_id, day].append(usage_id)
+    for (org_id, day), usage_ids in sorted(groups.items()):
+        for part in chunks(sorted(usage_ids)):
+            yield org_id, day, part
+
+
+@cache
+def _probe_statement(count: int, database: str) -> str:
+    mark = marks(1, database)
+    return (
+        f"SELECT usage_id FROM usage_rows WHERE org_id = {mark} AND day IN ({marks(3, database)}) "
+        f"AND usage_id IN ({marks(count, database)})"
+    )
+
+
+def _insert_rows(connection: Connection, rows: list[RowValues]) -> list[RowValues]:
+    """Insert rows that stood nowhere a moment ago and answer those that are now there by our doing."""
+    if not rows:
+        return []
+    if is_sqlite(connection):
+        return _insert_on_sqlite(connection, rows)
+    insert_them = _copy_rows if len(rows) >= COPY_FROM else _insert_one_by_one
+    keys = insert_them(connection, rows)
+    return rows if len(keys) == len(rows) else [row for row in rows if (row[0], row[2]) in keys]
+
+
+def _insert_on_sqlite(connection: Connection, rows: list[RowValues]) -> list[RowValues]:
+    """Insert all rows; the write lock is held since before the look-up, so that none can have come between."""
+    driver = cast(Any, connection.connection.driver_connection)
+    before = driver.total_changes
+    connection.exec_driver_sql(_insert_statement("sqlite"), rows)
+    assert driver.total_changes - before == len(rows), "book() needs a transaction opened with write=True"
+    return rows
+
+
+def _insert_one_by_one(connection: Connection, rows: list[RowValues]) -> set[tuple[int, bytes]]:
+    keys: set[tuple[int, bytes]] = set()
+    with _driver_errors(connection), cast(Any, connection.connection.driver_connection).cursor() as cursor:
+        cursor.executemany(f"{_insert_statement('postgresql')} RETURNING org_id, usage_id", rows, returning=True)
+        for result in cursor.results():
+            keys.update((org_id, bytes(usage_id)) for org_id, usage_id in result)
+    return keys
+
+
+def _copy_rows(connection: Connection, rows: list[RowValues]) -> set[tuple[int, bytes]]:
+    """Send rows as a binary COPY into a temporary table and insert them from there.
+
+    The table lives as long as the transaction: behind a pooler a session belongs to nobody.
+    """
+    names = quoted(BOOKED_COLUMNS)
+    with _driver_errors(connection), cast(Any, connection.connection.driver_connection).cursor() as cursor:
+        cursor.execute(f"CREATE TEMP TABLE farebox_incoming ON COMMIT DROP AS SELECT {names} FROM usage_rows LIMIT 0")
+        with cursor.copy(f"COPY farebox_incoming ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+            copy.set_types(_copy_types())
+            for row in rows:
+                copy.write_row(row)
+        cursor.execute(
+            f"INSERT INTO usage_rows ({names}) SELECT {names} FROM farebox_incoming "
+            "ON CONFLICT DO NOTHING RETURNING org_id, usage_id"
+        )
+        keys = {(org_id, bytes(usage_id)) for org_id, usage_id in cursor}
+        cursor.execute("DROP TABLE farebox_incoming")
+    return keys
+
+
+@contextmanager
+def _driver_errors(connection: Connection) -> Iterator[None]:
+    """Raise the driver's errors as SQLAlchemy's, as for every statement that goes through it."""
+    driver = cast(Any, connection.dialect.loaded_dbapi)
+    try:
+        yield
+    except driver.Error as error:
+        raise DBAPIError.instance(None, None, error, driver.Error, dialect=connection.dialect) from error
+
+
+@cache
+def _copy_types() -> tuple[str, ...]:
+    """Name the columns' PostgreSQL types: a binary COPY converts nothing."""
+    names = {BigInteger: "int8", Integer: "int4", SmallInteger: "int2", LargeBinary: "bytea", Text: "text"}
+    return tuple(names[type(usage_rows.c[name].type)] for name in BOOKED_COLUMNS)
+
+
+@cache
+def _insert_statement(database: str) -> str:
+    values = marks(len(BOOKED_COLUMNS), database)
+    return f"INSERT INTO usage_rows ({quoted(BOOKED_COLUMNS)}) VALUES ({values}) ON CONFLICT DO NOTHING"
+
+
+@cache
+def _version_statement(database: str) -> str:
+    names = [column.name for column in charge_versions.columns]
+    return f"INSERT INTO charge_versions ({quoted(names)}) VALUES ({marks(len(names), database)})"
+
+
+@cache
+def _update_statement(database: str) -> str:
+    """Replace a row's facts and charge, if it still is the version that was read."""
+    mark = marks(1, database)
+    values = ", ".join(f'"{name}" = {mark}' for name in (*FACT_COLUMNS, *CHARGE_COLUMNS, "charge_version"))
+    return (
+        f"UPDATE usage_rows SET {values} "
+        f"WHERE org_id = {mark} AND day = {mark} AND usage_id = {mark} AND charge_version = {mark}"
+    )
+
+
+def _trace_statement(org_id: int, trace_ids: Sequence[bytes], first_day: int, last_day: int) -> Select[Any]:
+    return select(usage_rows).where(
+        usage_rows.c.org_id == org_id,
+        usage_rows.c.trace_id.in_(trace_ids),
+        usage_rows.c.day.between(first_day, last_day),
+    )
+
+
+def _by_organization(traces: Iterable[tuple[int, bytes]]) -> list[tuple[int, list[bytes]]]:
+    organizations: dict[int, list[bytes]] = defaultdict(list)
+    for org_id, trace_id in sorted(traces):
+        organizations[org_id].append(trace_id)
+    return list(organizations.items())
+
+
+def _booked(row: Record) -> BookedEvent:
+    return BookedEvent(
+        event=event_of(row),
+        day=row["day"],
+        charge_status=row["billing_status"],
+        reason=row["reason"],
+        charge_version=row["charge_version"],
+        covered_by=None if row["covered_by"] is None else bytes(row["covered_by"]),
+    )
+
+
+def _record_batches(connection: Connection, collector_id: str, batch_ids: Sequence[int]) -> None:
+    if batch_ids:
+        now_us = time.time_ns() // 1000
+        connection.exec_driver_sql(
+            "INSERT INTO booked_batches (collector_id, batch_id, booked_at_us) "
+            f"VALUES ({marks(3, connection.dialect.name)}) ON CONFLICT DO NOTHING",
+            [(collector_id, batch_id, now_us) for batch_id in sorted(batch_ids)],
+        )
+
+
+def _old_version(old: StoredRow, new: RowValues, cause: str, now_us: int) -> tuple[Any, ...]:
+    charge = old.values[-len(CHARGE_COLUMNS) :]
+    replaced = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name in FACT_COLUMNS
+        if (value := old.values[POSITION[name]]) != new[POSITION[name]]
+    }
+    facts = msgspec.json.encode(replaced).decode() if replaced else None
+    return (*old.values[:3], old.charge_version, *charge, facts, cause, now_us)
+
+
+def _with_bytes(values: Iterable[Any]) -> RowValues:
+    return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)
