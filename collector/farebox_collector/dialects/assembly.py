@@ -1,0 +1,187 @@
+"""What is read alike from every emitter's span: identity, times, outcome, and who the call is for.
+
+A dialect reads the models and the quantities and passes them to `assembled`, which lays the rest beside them.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+from farebox_ledger.usage import MAX_COUNT, CallStatus, EventKind, Usage, UsageEvent, clamped_count
+
+from farebox_collector.dialects.dialect import Attributes
+from farebox_collector.spans import KIND_CLIENT, AttributeValue, Span
+
+MAX_TEXT: Final = 256
+MAX_REFERENCE: Final = 1024
+MAX_TAGS: Final = 32
+MAX_TAG: Final = 128
+MAX_METADATA: Final = 4096
+MAX_STATED_COST: Final = Decimal(1_000_000)
+
+_TEXTS: Final = {
+    "error.type": "error_code",
+    "farebox.project": "project",
+    "farebox.service": "service",
+    "farebox.action": "action",
+    "farebox.category": "category",
+    "farebox.task_type": "task_type",
+    "farebox.task_id": "task_id",
+    "farebox.content_type": "content_type",
+    "farebox.model_config": "model_config",
+    "farebox.upstream": "upstream",
+    "farebox.region": "region",
+    "farebox.service_tier": "service_tier",
+    "user.id": "user",
+    "user.email": "user_email",
+    "session.id": "session",
+}
+_FALLBACKS: Final = {
+    "service.name": "service",
+    "enduser.id": "user",
+    "gen_ai.conversation.id": "session",
+    "openai.response.service_tier": "service_tier",
+    "gen_ai.openai.response.service_tier": "service_tier",
+}
+_OTHERS: Final = (
+    "farebox.tags",
+    "farebox.metadata",
+    "farebox.content_ref",
+    "farebox.outcome",
+    "farebox.batch",
+    "farebox.stated_cost",
+    "farebox.estimated_input_tokens",
+    "farebox.estimated_output_tokens",
+    "gen_ai.request.stream",
+    "gen_ai.is_streaming",
+    "gen_ai.response.time_to_first_chunk",
+)
+KEYS: Final = frozenset((*_TEXTS, *_FALLBACKS, *_OTHERS))
+
+_ABORTED: Final = ("closed_early", "dropped", "cancelled")
+_metadata_decoder: Final = msgspec.json.Decoder(dict[str, object])
+
+
+def assembled(
+    span: Span,
+    *,
+    dialect: str,
+    kind: EventKind,
+    usage: Usage,
+    is_clamped: bool,
+    fields: dict[str, Any],
+) -> UsageEvent:
+    """Make the event of a span; `fields` are what the dialect read beside the usage (provider, models, operation)."""
+    attributes = span.attributes
+    for key, value in attributes.items():
+        if (name := _TEXTS.get(key)) is not None and (text := text_of(value)) is not None:
+            fields[name] = text
+    for key, name in _FALLBACKS.items():
+        if key in attributes and fields.get(name) is None:
+            fields[name] = _meaningful(text_of(attributes[key]))
+    _read_others(attributes, fields)
+    return UsageEvent(
+        org_id=0,
+        received_at_us=0,
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_span_id=span.parent_span_id,
+        occurred_at_us=span.end_us,
+        started_at_us=span.start_us,
+        scope=span.scope,
+        is_client=span.kind == KIND_CLIENT,
+        kind=kind,
+        dialect=dialect,
+        usage=usage,
+        tokens_source="clamped" if is_clamped else "reported",
+        status=_status(span),
+        error_message=span.status_message,
+        **fields,
+    )
+
+
+def _status(span: Span) -> CallStatus:
+    """A call that failed is an error whatever its outcome says; an aborted one is cancelled."""
+    outcome = span.attributes.get("farebox.outcome")
+    if outcome in _ABORTED:
+        return "cancelled"
+    return "error" if span.is_error or outcome == "error" else "ok"
+
+
+def _read_others(attributes: Attributes, fields: dict[str, Any]) -> None:
+    get = attributes.get
+    if get("gen_ai.request.stream") is True or get("gen_ai.is_streaming") is True:
+        fields["stream"] = True
+    if get("farebox.batch") is True:
+        fields["batch"] = True
+    if (first_chunk := get("gen_ai.response.time_to_first_chunk")) is not None:
+        fields["time_to_first_chunk_ms"] = _milliseconds(first_chunk)
+    if (reference := get("farebox.content_ref")) is not None:
+        fields["content_ref"] = text_of(reference, MAX_REFERENCE)
+    if (tags := get("farebox.tags")) is not None:
+        fields["tags"] = _tags(tags)
+    if (metadata := get("farebox.metadata")) is not None:
+        fields["metadata"] = _metadata(metadata)
+    if (cost := get("farebox.stated_cost")) is not None:
+        fields["stated_cost"] = _stated_cost(cost)
+    for name in ("estimated_input_tokens", "estimated_output_tokens"):
+        if (estimate := get(f"farebox.{name}")) is not None:
+            count, is_unusable = clamped_count(estimate)
+            fields[name] = None if is_unusable else count
+
+
+def text_of(value: AttributeValue | None, max_characters: int = MAX_TEXT) -> str | None:
+    """Read a name or an id; numbers are written out, empty and whatever is no text is None."""
+    if isinstance(value, str):
+        return value[:max_characters].strip() or None
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    return str(value)
+
+
+def amount_of(value: AttributeValue) -> tuple[Decimal, bool]:
+    """Read a quantity that need not be whole, such as seconds: (amount, was it unusable)."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        amount = Decimal(repr(value))
+        if amount.is_finite() and 0 <= amount <= MAX_COUNT:
+            return amount, False
+    return Decimal(0), True
+
+
+def _meaningful(service: str | None) -> str | None:
+    """An SDK that was told no service name writes `unknown_service`, which names nothing."""
+    return None if service is not None and service.startswith("unknown_service") else service
+
+
+def _milliseconds(seconds: AttributeValue) -> int | None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < 1e6:
+        return None
+    return round(seconds * 1000)
+
+
+def _tags(value: AttributeValue) -> list[str] | None:
+    items = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+    return [tag[:MAX_TAG] for tag in items[:MAX_TAGS] if tag] or None
+
+
+def _metadata(value: AttributeValue) -> dict[str, object] | None:
+    """Read a JSON object; what is none, or too long, is left out rather than cut."""
+    if not isinstance(value, str) or len(value) >= MAX_METADATA:
+        return None
+    try:
+        # An escaped NUL is valid JSON that PostgreSQL refuses.
+        return _metadata_decoder.decode(value.replace("\\u0000", "")) or None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _stated_cost(value: AttributeValue) -> Decimal | None:
+    if isinstance(value, list | bool):
+        return None
+    try:
+        cost = Decimal(value if isinstance(value, str) else repr(value))
+    except InvalidOperation:
+        return None
+    return cost if cost.is_finite() and 0 <= cost <= MAX_STATED_COST else None

@@ -1,0 +1,75 @@
+"""The provider's name as the GenAI conventions write it, from what emitters of several generations write.
+
+The attribute names the flavor of the API, not who is paid: an OpenAI client pointed at another host still says
+`openai`. So a host that belongs to a known provider outweighs the flavor.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+_NAMES: Final = {
+    "az.ai.openai": "azure.ai.openai",
+    "azure_openai": "azure.ai.openai",
+    "azure.openai": "azure.ai.openai",
+    "azure": "azure.ai.openai",
+    "az.ai.inference": "azure.ai.inference",
+    "azure_ai_inference": "azure.ai.inference",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertexai": "gcp.vertex_ai",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "google_genai": "gcp.gen_ai",
+    "google.generativeai": "gcp.gemini",
+    "xai": "x_ai",
+    "x-ai": "x_ai",
+    "mistral": "mistral_ai",
+    "mistralai": "mistral_ai",
+    "bedrock": "aws.bedrock",
+    "aws_bedrock": "aws.bedrock",
+    "aws": "aws.bedrock",
+    "amazon_bedrock": "aws.bedrock",
+    "watsonx": "ibm.watsonx.ai",
+    "moonshot": "moonshot_ai",
+    "moonshotai": "moonshot_ai",
+    "huggingface": "hugging_face",
+    "togetherai": "together_ai",
+    "together": "together_ai",
+}
+
+_HOSTS: Final = (
+    ("openai.azure.com", "azure.ai.openai"),
+    ("api.openai.com", "openai"),
+    ("api.anthropic.com", "anthropic"),
+    ("openrouter.ai", "openrouter"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.groq.com", "groq"),
+    ("api.x.ai", "x_ai"),
+    ("api.mistral.ai", "mistral_ai"),
+    ("api.together.xyz", "together_ai"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.moonshot.ai", "moonshot_ai"),
+    ("api.moonshot.cn", "moonshot_ai"),
+    ("api.fireworks.ai", "fireworks_ai"),
+    ("api.cerebras.ai", "cerebras"),
+    ("api.cohere.com", "cohere"),
+    ("api.cohere.ai", "cohere"),
+    ("generativelanguage.googleapis.com", "gcp.gemini"),
+    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+)
+_FLAVORS: Final = ("openai", "anthropic")
+"""Only these clients are pointed at other providers' hosts; other flavors name who is paid."""
+
+
+@lru_cache(maxsize=4096)
+def canonical_provider(name: str | None, host: str | None) -> str | None:
+    """Answer the provider's canonical name. An unknown name stays as it is, in lower case; a proxy's host says nothing."""
+    known = None if name is None else _NAMES.get(name.lower(), name.lower())
+    if host is None or (known is not None and known not in _FLAVORS):
+        return known
+    lowered = host.lower().rstrip(".")
+    for suffix, provider in _HOSTS:
+        if lowered == suffix or lowered.endswith(f"-{suffix}") or lowered.endswith(f".{suffix}"):
+            return provider
+    return known

@@ -1,0 +1,93 @@
+"""Accept → decode → spool → acknowledge: what both transports do with the body of a request.
+
+A body and its sender come in; what comes back stands on the disk. It never talks to the billing database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from farebox_collector.decode import (
+    Decoded,
+    Selection,
+    count_json_items,
+    count_protobuf_items,
+    decode_json,
+    decode_protobuf,
+)
+from farebox_collector.errors import Unavailable
+from farebox_collector.spans import Sender
+from farebox_collector.spool import Spool
+from farebox_collector.telemetry import Signal, Telemetry, Transport
+
+Encoding: TypeAlias = Literal["protobuf", "json"]
+
+INLINE_BYTES: Final = 2**20
+"""Larger bodies are decoded on another thread, so that one sender does not hold up the answers of the others."""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What a sender is told of an acknowledged request: how many spans were rejected, and why."""
+
+    rejected: int = 0
+    message: str = ""
+
+
+_ALL_TAKEN: Final = Receipt()
+
+
+class Intake:
+    """Takes requests from both transports into the spool."""
+
+    def __init__(self, spool: Spool, selection: Selection, telemetry: Telemetry) -> None:
+        """Everything that is needed is made by `app`."""
+        self._spool = spool
+        self._selection = selection
+        self._telemetry = telemetry
+
+    async def take_spans(self, body: bytes, encoding: Encoding, sender: Sender, transport: Transport) -> Receipt:
+        """Put the spans of a trace request on the disk; the receipt may be sent when this returns.
+
+        Raises:
+            Malformed: the body is no trace request.
+            Unavailable: the spool is full or cannot be written; the sender shall try again.
+        """
+        received_at_us = time.time_ns() // 1000
+        decoded = await self._decoded(body, encoding, received_at_us)
+        try:
+            await self._spool.append(
+                sender, received_at_us, decoded.spans, rejected=decoded.rejected, others=decoded.others
+            )
+        except Unavailable:
+            self._telemetry.count_refused(transport, decoded.total)
+            raise
+        self._telemetry.count_accepted(transport, decoded.total)
+        return self._receipt(decoded) if decoded.rejected else _ALL_TAKEN
+
+    def drop_records(self, body: bytes, encoding: Encoding, signal: Signal, transport: Transport) -> None:
+        """Count the records of a logs or metrics request and forget them.
+
+        Raises:
+            Malformed: the body is no such request.
+        """
+        count = count_protobuf_items(body) if encoding == "protobuf" else count_json_items(body)
+        self._telemetry.count_dropped(transport, signal, count)
+
+    async def _decoded(self, body: bytes, encoding: Encoding, now_us: int) -> Decoded:
+        decode = decode_protobuf if encoding == "protobuf" else decode_json
+        if len(body) <= INLINE_BYTES:
+            return decode(body, self._selection, now_us)
+        return await asyncio.to_thread(decode, body, self._selection, now_us)
+
+    def _receipt(self, decoded: Decoded) -> Receipt:
+        reasons = Counter(rejected.reason for rejected in decoded.rejected)
+        for reason, count in reasons.items():
+            self._telemetry.rejected_spans.labels(reason).inc(count)
+        tally = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        example = decoded.rejected[0].detail[:200]
+        return Receipt(len(decoded.rejected), f"{len(decoded.rejected)} spans were rejected ({tally}): {example}")

@@ -1,0 +1,212 @@
+"""OTLP over gRPC on grpc.aio: the three export services and grpc.health.v1.
+
+Messages stay bytes. The key is looked at before a message is read: a call whose key is not known yet gets a handler
+that reads the message only after the lookup, and never when the key is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+import grpc.aio
+
+from farebox_collector.answers_pb2 import HealthRequest, HealthResponse
+from farebox_collector.config import CollectorConfig, Tls
+from farebox_collector.errors import InvalidSetting, Malformed, Refused, Unavailable
+from farebox_collector.intake import Intake
+from farebox_collector.receiver.answers import receipt_body, retry_trailers
+from farebox_collector.receiver.auth import Authenticator, presented_key
+from farebox_collector.receiver.health import Health
+from farebox_collector.receiver.limits import Budget
+from farebox_collector.spans import Sender
+from farebox_collector.telemetry import Signal, Telemetry
+
+logger = logging.getLogger(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+_EXPORTS: Final[dict[str, Signal]] = {
+    "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
+    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
+    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
+}
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+_SERVING: Final = 1
+_NOT_SERVING: Final = 2
+WATCH_INTERVAL_S: Final = 1.0
+
+# grpc's own defaults refuse a ping more often than every five minutes with GOAWAY; exporters ping every 10 s or so.
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a second collector on the same port has to fail, not to share
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_metadata_size", 32 * 1024),
+)
+
+
+class GrpcReceiver(grpc.GenericRpcHandler[Any, Any]):
+    """Finds the handler of each call."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        authenticator: Authenticator,
+        budget: Budget,
+        *,
+        health: Health,
+        telemetry: Telemetry,
+    ) -> None:
+        """Everything that is needed is made by `app`."""
+        self._intake = intake
+        self._authenticator = authenticator
+        self._budget = budget
+        self._health = health
+        self._telemetry = telemetry
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """Choose the handler by the method and by what is known of the key; None answers UNIMPLEMENTED."""
+        method = handler_call_details.method
+        signal = _EXPORTS.get(method)
+        if signal is None:
+            return self._health_handler(method)
+        key = _key_of(handler_call_details.invocation_metadata)
+        sender = self._authenticator.known_sender(key)
+        if sender is not None:
+            return grpc.unary_unary_rpc_method_handler(self._export(signal, sender))
+        return grpc.stream_unary_rpc_method_handler(self._export_after_lookup(signal, key))
+
+    def _export(self, signal: Signal, sender: Sender) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def export(message: bytes, context: Context) -> bytes:
+            return await self._answered(signal, context, lambda: self._take(signal, sender, message))
+
+        return export
+
+    def _export_after_lookup(
+        self, signal: Signal, key: bytes | None
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        """On the wire a stream of one message is a unary call; this one is not read before the sender is known."""
+
+        async def take(messages: AsyncIterator[bytes]) -> bytes:
+            sender = await self._authenticator.sender(key)
+            async for message in messages:
+                return await self._take(signal, sender, message)
+            raise Malformed("the call carries no message")
+
+        async def export(messages: AsyncIterator[bytes], context: Context) -> bytes:
+            return await self._answered(signal, context, lambda: take(messages))
+
+        return export
+
+    async def _take(self, signal: Signal, sender: Sender, message: bytes) -> bytes:
+        with self._budget.open() as allowance:
+            allowance.take(len(message))
+            if signal != "traces":
+                self._intake.drop_records(message, "protobuf", signal, "grpc")
+                return b""
+            return receipt_body(await self._intake.take_spans(message, "protobuf", sender, "grpc"), "protobuf")
+
+    async def _answered(self, signal: Signal, context: Context, answer: Callable[[], Awaitable[bytes]]) -> bytes:
+        started = time.perf_counter()
+        try:
+            body = await answer()
+        except Refused as refused:
+            await self._refuse(signal, context, refused)
+        except Exception:
+            # Nobody tries again after UNKNOWN or INTERNAL; before the commit nothing is lost by another try.
+            logger.exception("a request failed unexpectedly; its sender is asked to try again")
+            await self._refuse(signal, context, Unavailable("the collector failed; send the request again"))
+        self._telemetry.count_request("grpc", signal, "OK")
+        self._telemetry.ack_seconds.labels("grpc").observe(time.perf_counter() - started)
+        return body
+
+    async def _refuse(self, signal: Signal, context: Context, refused: Refused) -> NoReturn:
+        code = _CODES[refused.grpc_code]
+        self._telemetry.count_request("grpc", signal, code.name)
+        await context.abort(code, str(refused), retry_trailers(refused))
+        raise AssertionError("abort always raises")
+
+    def _health_handler(self, method: str) -> Handler | None:
+        if method == "/grpc.health.v1.Health/Check":
+            return grpc.unary_unary_rpc_method_handler(self._check)
+        if method == "/grpc.health.v1.Health/Watch":
+            return grpc.unary_stream_rpc_method_handler(self._watch)
+        return None
+
+    async def _check(self, message: bytes, context: Context) -> bytes:
+        if _service_of(message) not in _HEALTH_SERVICES:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "this service is not known here")
+        return self._health_answer()
+
+    async def _watch(self, message: bytes, context: Context) -> AsyncIterator[bytes]:
+        last = b""
+        while True:
+            answer = self._health_answer()
+            if answer != last:
+                yield answer
+                last = answer
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    def _health_answer(self) -> bytes:
+        return HealthResponse(status=_SERVING if self._health.is_serving else _NOT_SERVING).SerializeToString()
+
+
+_HEALTH_SERVICES: Final = ("", *(method.split("/")[1] for method in _EXPORTS))
+
+
+def _service_of(message: bytes) -> str:
+    return HealthRequest.FromString(message).service
+
+
+def _key_of(metadata: Any) -> bytes | None:
+    values = {name: value for name, value in metadata or () if name in ("authorization", "x-api-key")}
+    return presented_key(_raw(values.get("authorization")), _raw(values.get("x-api-key")))
+
+
+def _raw(value: str | bytes | None) -> bytes | None:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+
+
+class GrpcServer:
+    """Listens from `start` to `stop`."""
+
+    def __init__(self, receiver: GrpcReceiver, config: CollectorConfig) -> None:
+        """Make the server on the running event loop and bind its port.
+
+        Raises:
+            InvalidSetting: the address cannot be bound.
+        """
+        limit = ("grpc.max_receive_message_length", config.max_body_bytes)
+        self._server = grpc.aio.server(options=(*_OPTIONS, limit))
+        self._server.add_generic_rpc_handlers((receiver,))
+        try:
+            self.port = self._bind(str(config.grpc_listen), config.tls)
+        except RuntimeError:
+            self.port = 0
+        if self.port == 0:
+            raise InvalidSetting("FAREBOX_GRPC_LISTEN", f"{config.grpc_listen} cannot be bound: is it already in use?")
+
+    def _bind(self, address: str, tls: Tls | None) -> int:
+        if tls is None:
+            return self._server.add_insecure_port(address)
+        credentials = grpc.ssl_server_credentials(
+            [(tls.key.read_bytes(), tls.cert.read_bytes())],
+            root_certificates=None if tls.client_ca is None else tls.client_ca.read_bytes(),
+            require_client_auth=tls.client_ca is not None,
+        )
+        return self._server.add_secure_port(address, credentials)
+
+    async def start(self) -> None:
+        """Accept calls."""
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Send GOAWAY, finish the calls in flight, then close."""
+        await self._server.stop(grace_s)

@@ -1,0 +1,320 @@
+"""OTLP over HTTP: a bare ASGI application, and the uvicorn server that carries it on the collector's event loop.
+
+POST /v1/traces, /v1/logs and /v1/metrics in protobuf and JSON; GET /healthz, /readyz and /metrics without a key.
+A trailing slash is served, never redirected: the Python exporter takes a redirect for success and loses the batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias
+
+import httptools
+import msgspec
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from farebox_collector.config import Address, CollectorConfig, Tls
+from farebox_collector.errors import InvalidSetting, Malformed, Refused, TooSlow, Unavailable, UnsupportedMedia
+from farebox_collector.intake import Encoding, Intake
+from farebox_collector.receiver.answers import RETRY_AFTER, receipt_body, status_body
+from farebox_collector.receiver.auth import Authenticator, presented_key
+from farebox_collector.receiver.health import Health
+from farebox_collector.receiver.limits import Allowance, Budget, compression_of, decompressed, too_large
+from farebox_collector.telemetry import Signal, Telemetry
+
+logger = logging.getLogger(__name__)
+
+Headers: TypeAlias = dict[bytes, bytes]
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
+Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
+
+MAX_HEADER_BYTES: Final = 64 * 1024
+KEEP_ALIVE_S: Final = 75
+BACKLOG: Final = 1024
+
+_SIGNALS: Final[dict[str, Signal]] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
+_CONTENT_TYPES: Final[dict[Encoding, bytes]] = {"protobuf": b"application/x-protobuf", "json": b"application/json"}
+_ENCODINGS: Final[dict[bytes, Encoding]] = {content_type: name for name, content_type in _CONTENT_TYPES.items()}
+
+
+class _NotFound(Refused):
+    """There is nothing at this path."""
+
+    http_status = 404
+    grpc_code = 12
+
+
+class _NotAllowed(Refused):
+    """The path takes another method."""
+
+    http_status = 405
+    grpc_code = 12
+
+
+class HttpReceiver:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        authenticator: Authenticator,
+        budget: Budget,
+        *,
+        health: Health,
+        telemetry: Telemetry,
+        config: CollectorConfig,
+    ) -> None:
+        """Everything that is needed is made by `app`."""
+        self._intake = intake
+        self._authenticator = authenticator
+        self._budget = budget
+        self._health = health
+        self._telemetry = telemetry
+        self._max_body_bytes = config.max_body_bytes
+        self._body_timeout_s = config.body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope["path"].rstrip("/") or "/"
+        signal = _SIGNALS.get(path)
+        if signal is None:
+            await self._answer_other(path, scope["method"], send)
+            return
+        started = time.perf_counter()
+        headers: Headers = dict(scope["headers"])
+        encoding = _encoding_of(headers)
+        extra: tuple[tuple[bytes, bytes], ...] = ()
+        try:
+            body = await self._export(signal, scope["method"], headers, receive)
+            status = 200
+        except Refused as refused:
+            status, body, extra = refused.http_status, status_body(refused, encoding or "json"), _extra_headers(refused)
+        except Exception:
+            # Before the commit nothing is lost when the sender tries again, and it only does so for a 503.
+            logger.exception("a request failed unexpectedly; its sender is asked to try again")
+            unavailable = Unavailable("the collector failed; send the request again")
+            status, body, extra = 503, status_body(unavailable, encoding or "json"), _extra_headers(unavailable)
+        self._telemetry.count_request("http", signal, str(status))
+        await _send_answer(send, status, _CONTENT_TYPES[encoding or "json"], body, extra)
+        self._telemetry.ack_seconds.labels("http").observe(time.perf_counter() - started)
+
+    async def _export(self, signal: Signal, method: str, headers: Headers, receive: Receive) -> bytes:
+        if method != "POST":
+            raise _NotAllowed("this path takes POST")
+        key = presented_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
+        sender = self._authenticator.known_sender(key) or await self._authenticator.sender(key)
+        encoding = _encoding_of(headers)
+        if encoding is None:
+            raise UnsupportedMedia("the Content-Type has to be application/x-protobuf or application/json")
+        compression = compression_of(headers.get(b"content-encoding"))
+        with self._budget.open() as allowance:
+            body = await self._read_body(headers, receive, allowance)
+            if compression is not None:
+                body = await decompressed(body, compression, self._max_body_bytes, allowance)
+            if signal == "traces":
+                return receipt_body(await self._intake.take_spans(body, encoding, sender, "http"), encoding)
+            self._intake.drop_records(body, encoding, signal, "http")
+            return b"{}" if encoding == "json" else b""
+
+    async def _read_body(self, headers: Headers, receive: Receive, allowance: Allowance) -> bytes:
+        if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
+            raise too_large(self._max_body_bytes)
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                return await self._collect(receive, allowance)
+        except TimeoutError:
+            raise TooSlow(f"the body did not arrive within {self._body_timeout_s:.0f} s") from None
+
+    async def _collect(self, receive: Receive, allowance: Allowance) -> bytes:
+        pieces: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Malformed("the sender hung up before the end of the body")
+            piece = message["body"]
+            allowance.take(len(piece))
+            if allowance.taken_bytes > self._max_body_bytes:
+                raise too_large(self._max_body_bytes)
+            pieces.append(piece)
+            if not message["more_body"]:
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _answer_other(self, path: str, method: str, send: Send) -> None:
+        if path not in ("/healthz", "/readyz", "/metrics"):
+            refused: Refused = _NotFound(f"there is nothing here; spans go to /v1/traces{_hint(path)}")
+        elif method not in ("GET", "HEAD"):
+            refused = _NotAllowed("this path takes GET")
+        else:
+            status, content_type, body = self._page(path)
+            await _send_answer(send, status, content_type, b"" if method == "HEAD" else body)
+            return
+        body = status_body(refused, "json")
+        await _send_answer(send, refused.http_status, b"application/json", body, _extra_headers(refused))
+
+    def _page(self, path: str) -> tuple[int, bytes, bytes]:
+        if path == "/metrics":
+            return 200, b"text/plain; version=0.0.4; charset=utf-8", self._telemetry.exposition()
+        if path == "/healthz":
+            return 200, b"application/json", b'{"status":"ok"}'
+        report = self._health.report()
+        return 200 if report.is_ready else 503, b"application/json", msgspec.json.encode(report)
+
+
+def _hint(path: str) -> str:
+    return " (this is the OTLP/HTTP port; a wrong OTEL_EXPORTER_OTLP_ENDPOINT?)" if path == "/" else ""
+
+
+def _encoding_of(headers: Headers) -> Encoding | None:
+    return _ENCODINGS.get(headers.get(b"content-type", b"").partition(b";")[0].strip().lower())
+
+
+def _extra_headers(refused: Refused) -> tuple[tuple[bytes, bytes], ...]:
+    if refused.is_retryable:
+        return ((b"retry-after", RETRY_AFTER),)
+    if refused.http_status == 401:
+        return ((b"www-authenticate", b"Bearer"),)
+    if isinstance(refused, _NotAllowed):
+        return ((b"allow", b"POST" if "POST" in str(refused) else b"GET, HEAD"),)
+    return ()
+
+
+async def _send_answer(
+    send: Send, status: int, content_type: bytes, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol with two bounds that it lacks: the time and the size of a request's headers."""
+
+    header_timeout_s: float = 10.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._header_bytes = 0
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_header_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        self._header_bytes = 0
+        self._expect_headers()
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._count_header(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_header(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._stop_header_timer()
+        super().on_headers_complete()
+
+    def _expect_headers(self) -> None:
+        self._stop_header_timer()
+        self._header_timer = self.loop.call_later(self.header_timeout_s, self.transport.close)
+
+    def _stop_header_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _count_header(self, size_bytes: int) -> None:
+        self._header_bytes += size_bytes
+        if self._header_bytes > MAX_HEADER_BYTES:
+            raise httptools.HttpParserError("the headers are too large")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the process belongs to the command that runs the collector."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Listens from `start` to `stop`."""
+
+    def __init__(self, receiver: HttpReceiver, config: CollectorConfig) -> None:
+        """Bind the socket, so that a taken port is known at once.
+
+        Raises:
+            InvalidSetting: the address cannot be bound.
+        """
+        self._socket = _bound(config.http_listen)
+        self.port: int = self._socket.getsockname()[1]
+        protocol = type("Protocol", (_Protocol,), {"header_timeout_s": config.header_timeout_s})
+        self._server = _Server(
+            uvicorn.Config(
+                receiver,
+                http=protocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=int(config.drain_limit_s),
+                backlog=BACKLOG,
+                **_tls_options(config.tls),
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Accept connections; returns when the port answers."""
+        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+            await asyncio.sleep(0)
+
+    async def stop(self) -> None:
+        """Finish the requests in flight, then close."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+
+def _bound(listen: Address) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise InvalidSetting("FAREBOX_HTTP_LISTEN", f"{listen} cannot be used: {error}") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise InvalidSetting("FAREBOX_HTTP_LISTEN", f"{listen} cannot be bound: {error.strerror}") from None
+    bound.setblocking(False)
+    return bound
+
+
+def _tls_options(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    options: dict[str, Any] = {"ssl_certfile": str(tls.cert), "ssl_keyfile": str(tls.key)}
+    if tls.client_ca is not None:
+        options |= {"ssl_ca_certs": str(tls.client_ca), "ssl_cert_reqs": 2}  # ssl.CERT_REQUIRED
+    return options
