@@ -9,11 +9,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from farebox_ledger.usage import UsageEvent
-
 from farebox_collector.dialects import assembly, botocore, semconv
 from farebox_collector.dialects.dialect import Dialect
 from farebox_collector.spans import Span
+from farebox_ledger.usage import UsageEvent
 
 __all__ = ["DIALECTS", "KEYS", "MARKS", "Dialect", "read"]
 

@@ -9,10 +9,10 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 import msgspec
-from farebox_ledger.usage import MAX_COUNT, CallStatus, EventKind, Usage, UsageEvent, clamped_count
 
 from farebox_collector.dialects.dialect import Attributes
 from farebox_collector.spans import KIND_CLIENT, AttributeValue, Span
+from farebox_ledger.usage import MAX_COUNT, CallStatus, EventKind, Usage, UsageEvent, clamped_count
 
 MAX_TEXT: Final = 256
 MAX_REFERENCE: Final = 1024

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from farebox_ledger.usage import Usage, UsageEvent
-
 from farebox_collector.dialects import semconv
 from farebox_collector.dialects.assembly import assembled
 from farebox_collector.dialects.dialect import Dialect
 from farebox_collector.spans import Span
+from farebox_ledger.usage import Usage, UsageEvent
 
 
 def _read(span: Span) -> UsageEvent | None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 import msgspec
-from farebox_ledger.usage import UsageEvent
 
 from farebox_collector.spans import AttributeValue, Span
+from farebox_ledger.usage import UsageEvent
 
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 

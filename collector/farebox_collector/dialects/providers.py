@@ -64,7 +64,7 @@ _FLAVORS: Final = ("openai", "anthropic")
 
 @lru_cache(maxsize=4096)
 def canonical_provider(name: str | None, host: str | None) -> str | None:
-    """Answer the provider's canonical name. An unknown name stays as it is, in lower case; a proxy's host says nothing."""
+    """Answer the provider's canonical name. An unknown one stays as it is, in lower case; an unknown host says nothing."""
     known = None if name is None else _NAMES.get(name.lower(), name.lower())
     if host is None or (known is not None and known not in _FLAVORS):
         return known

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from farebox_ledger.usage import MAX_COUNT, CacheTtl, EventKind, Usage, UsageEvent, clamped_count
-
 from farebox_collector.dialects.assembly import amount_of, assembled, text_of
 from farebox_collector.dialects.dialect import Attributes, Dialect
 from farebox_collector.dialects.providers import canonical_provider
 from farebox_collector.spans import KIND_CLIENT, AttributeValue, Span
+from farebox_ledger.usage import MAX_COUNT, CacheTtl, EventKind, Usage, UsageEvent, clamped_count
 
 CALLS: Final = frozenset((
     "chat", "text_completion", "generate_content", "embeddings", "rerank", "image_generation", "image_edit",
     "video_generation", "transcription", "translation", "speech", "moderation", "realtime",
 ))  # fmt: skip
 CONTAINERS: Final = frozenset((
-    "invoke_agent", "create_agent", "invoke_workflow", "agent_step", "execute_tool", "plan", "chain", "workflow", "task",
-    "retrieval", "fetch_response",
+    "invoke_agent", "create_agent", "invoke_workflow", "agent_step", "execute_tool", "plan", "chain", "workflow",
+    "task", "retrieval", "fetch_response",
 ))  # fmt: skip
 """Never billed themselves: they wrap calls, run tools, or fetch what was paid for before."""
 
