@@ -1,7 +1,7 @@
 """LiteLLM's price file into canonical prices (reference §1).
 
-Comes in: the bytes of `model_prices_and_context_window_backup.json`. Goes out: prices in exact decimals, and a report of
-what was refused, merged or not understood. Never fetches, never stores, never crashes on a key that it does not know.
+Comes in: the bytes of `model_prices_and_context_window_backup.json`. Goes out: prices in exact decimals, and a report
+of what was refused, merged or not understood. Never fetches, never stores, never fails on a key that it does not know.
 """
 
 from __future__ import annotations

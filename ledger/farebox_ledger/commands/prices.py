@@ -1,0 +1,202 @@
+"""`farebox prices`: look into the catalog, find the price of a model, and quote calls from a file.
+
+Arguments come in, text or JSON goes to standard output, the exit code goes back. Works on the database that
+FAREBOX_DATABASE_URL names; an empty one gets its tables and the shipped prices first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+from sqlalchemy import Engine
+
+from farebox_ledger.errors import LedgerError
+from farebox_ledger.pricing import Match, Price, PriceBook, PricingRequest, Rates
+from farebox_ledger.pricing.quoting import QuoteError, encode_quote, quote_line
+from farebox_ledger.store.engine import URL_VARIABLE, default_database_url, open_engine, transaction
+from farebox_ledger.store.migrations import ensure_schema
+from farebox_ledger.store.prices import ensure_shipped_prices, list_prices, load_book
+from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.usage import Usage, org_id_of
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_PROGRESS_EVERY: Final = 100_000
+
+
+def prices(arguments: Sequence[str]) -> int:
+    """Run `farebox prices …`: 0 done, 1 something was wrong or not found, 2 wrong use."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (LedgerError, OSError) as error:
+        print(f"farebox prices: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="farebox prices", description="Work with the price catalog.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="list prices by provider and model")
+    listing.add_argument("--provider", help="only this provider, in any spelling")
+    listing.add_argument("--search", metavar="TEXT", help="only models whose name contains TEXT")
+    listing.add_argument("--limit", type=_positive, default=100, help="at most this many (100)")
+    listing.add_argument("--json", action="store_true", help="print one JSON array")
+    listing.set_defaults(run=_list)
+
+    resolving = commands.add_parser("resolve", help="find the price of a model and say how it was found")
+    resolving.add_argument("provider", metavar="PROVIDER", help='the provider, "" where it is not known')
+    resolving.add_argument("model", metavar="MODEL")
+    resolving.add_argument("--at", type=_moment, metavar="T", help="when, RFC 3339 with offset (now)")
+    resolving.add_argument("--region", help="the region of the call")
+    resolving.add_argument("--org", metavar="SLUG", help="with the overrides of this organization")
+    resolving.add_argument("--json", action="store_true", help="print one JSON object")
+    resolving.set_defaults(run=_resolve)
+
+    quoting = commands.add_parser("quote", help="price calls: JSON lines in, JSON lines out")
+    quoting.add_argument("file", metavar="FILE", help="a file of JSON lines, - for standard input")
+    quoting.add_argument("--json", action="store_true", help="JSON lines are what quote prints anyway")
+    quoting.set_defaults(run=_quote)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    with _database() as engine, transaction(engine, AllOrganizations()) as connection:
+        listed = list_prices(
+            connection, AllOrganizations(), search=options.search, provider=options.provider, limit=options.limit
+        )
+    if options.json:
+        print(msgspec.json.encode(listed).decode())
+        return 0
+    for price in listed:
+        print(f"{price.provider:20}  {price.model:48}  {_short(price.rates):40}  {price.source}{_span(price)}")
+    if len(listed) == options.limit:
+        print(f"farebox prices: the first {options.limit}; use --limit, --provider, --search", file=sys.stderr)
+    return 0
+
+
+def _resolve(options: argparse.Namespace) -> int:
+    request = PricingRequest(
+        provider=options.provider,
+        request_model=options.model,
+        response_model=None,
+        at_us=_now_us() if options.at is None else options.at,
+        usage=Usage(),
+        org_id=org_id_of(options.org) if options.org else None,
+        region=options.region,
+    )
+    with _database() as engine:
+        answer = _load(engine).resolve(request)
+    if options.json:
+        shown = _found(answer) if isinstance(answer, Match) else msgspec.to_builtins(answer)
+        print(msgspec.json.encode(shown).decode())
+    else:
+        print("\n".join(_lines(_found(answer) if isinstance(answer, Match) else msgspec.to_builtins(answer))))
+    return 0 if isinstance(answer, Match) else 1
+
+
+def _quote(options: argparse.Namespace) -> int:
+    with _database() as engine:
+        book = _load(engine)
+    if options.file == "-":
+        return _quote_lines(book, sys.stdin.buffer, sys.stdout.buffer)
+    with Path(options.file).open("rb") as lines:
+        return _quote_lines(book, lines, sys.stdout.buffer)
+
+
+def _quote_lines(book: PriceBook, lines: Iterable[bytes], output: IO[bytes]) -> int:
+    """Quote line by line; a line that cannot be read gets an error object and lets the others pass."""
+    is_watched = sys.stderr.isatty()
+    failed = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        answer = quote_line(book, line, now_us=_now_us())
+        failed += isinstance(answer, QuoteError)
+        output.write(encode_quote(answer) + b"\n")
+        if is_watched and not number % _PROGRESS_EVERY:
+            print(f"farebox prices: {number} lines", file=sys.stderr)
+    output.flush()
+    if failed:
+        print(f"farebox prices: {failed} lines could not be read; their output says why", file=sys.stderr)
+    return 1 if failed else 0
+
+
+@contextmanager
+def _database() -> Iterator[Engine]:
+    engine = open_engine(os.environ.get(URL_VARIABLE) or default_database_url())
+    try:
+        ensure_schema(engine)
+        ensure_shipped_prices(engine)
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def _load(engine: Engine) -> PriceBook:
+    with transaction(engine, AllOrganizations()) as connection:
+        return load_book(connection)
+
+
+def _found(match: Match) -> dict[str, object]:
+    return {
+        "price": msgspec.to_builtins(match.reference),
+        "assumed": match.assumed,
+        "currency": match.price.currency,
+        "mode": match.price.mode,
+        "source_url": match.price.source_url,
+        "multiplier": match.multiplier_text,
+        "rates": msgspec.to_builtins(match.compiled.rates),
+        "rejected": list(match.rejected),
+    }
+
+
+def _lines(shown: Mapping[str, object], indent: str = "") -> Iterator[str]:
+    for name, value in shown.items():
+        if isinstance(value, dict):
+            yield f"{indent}{name}:"
+            yield from _lines(value, indent + "  ")
+        elif isinstance(value, list | tuple):
+            yield from (f"{indent}{name}: {item}" for item in value)
+        elif value is not None:
+            yield f"{indent}{name}: {value}"
+
+
+def _short(rates: Rates) -> str:
+    if rates.free:
+        return "free"
+    return ", ".join(f"{dimension} {rate}" for dimension, rate in list(rates.standard.items())[:2]) or "see resolve"
+
+
+def _span(price: Price) -> str:
+    return "  retired" if price.retired else ""
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _moment(value: str) -> int:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{value!r}: expected RFC 3339 with an offset, such as 2026-11-01T00:00:00Z")
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"{value!r}: expected a whole number from 1")
+    return int(value)
