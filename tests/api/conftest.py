@@ -23,12 +23,12 @@ BOOTSTRAP_KEY = "a bootstrap key that an operator chose for the first day"
 
 @dataclass
 class Api:
-    """One application and the keys that open it; acme and umbrella are two tenants who must not see each other."""
+    """One application and the keys that open it; acme and zenith are two tenants who must not see each other."""
 
     client: TestClient[Any]
     engine: Engine
     acme_key: str
-    umbrella_key: str
+    zenith_key: str
     system_key: str
 
     def get(self, path: str, key: str | None = None, **parameters: Any) -> Any:
@@ -58,11 +58,11 @@ def bearer(key: str) -> dict[str, str]:
 def api(engine: Engine) -> Iterator[Api]:
     """An API on each kind of database in turn."""
     with transaction(engine, AllOrganizations(), write=True) as connection:
-        for slug in ("acme", "umbrella"):
+        for slug in ("acme", "zenith"):
             create_organization(connection, slug)
         keys = [
             create_key(connection, org_id=org_id, scopes=["admin"])[1]
-            for org_id in (org_id_of("acme"), org_id_of("umbrella"), None)
+            for org_id in (org_id_of("acme"), org_id_of("zenith"), None)
         ]
     with TestClient(create_app(ApiConfig(admin_key=BOOTSTRAP_KEY), engine), raise_server_exceptions=False) as client:
         yield Api(client, engine, *keys)

@@ -43,7 +43,7 @@ def test_what_is_no_valid_key_is_unauthenticated(api: Api, headers: dict[str, st
 
 
 def test_two_different_keys_in_one_request_are_refused(api: Api) -> None:
-    headers = {"Authorization": f"Bearer {api.acme_key}", "x-api-key": api.umbrella_key}
+    headers = {"Authorization": f"Bearer {api.acme_key}", "x-api-key": api.zenith_key}
 
     assert api.client.get(PATH, headers=headers).status_code == 401
 
@@ -77,7 +77,7 @@ def test_a_good_key_without_the_scope_is_forbidden_and_told_which_one_is_missing
 def test_the_bootstrap_key_sees_all_organizations_and_is_stored_nowhere(api: Api) -> None:
     slugs = [item["slug"] for item in api.json(PATH, BOOTSTRAP_KEY)["items"]]
 
-    assert slugs == ["acme", "umbrella"]
+    assert slugs == ["acme", "zenith"]
     assert len(api.json("/v1/api-keys", BOOTSTRAP_KEY)["items"]) == 3
 
 
@@ -88,16 +88,16 @@ def test_almost_the_bootstrap_key_opens_nothing(api: Api, wrong: str) -> None:
 
 def test_an_administrator_of_an_organization_sees_it_alone(api: Api) -> None:
     assert [item["slug"] for item in api.json(PATH)["items"]] == ["acme"]
-    assert api.get("/v1/organizations/umbrella").status_code == 404
-    assert api.get("/v1/organizations/umbrella", api.system_key).status_code == 200
+    assert api.get("/v1/organizations/zenith").status_code == 404
+    assert api.get("/v1/organizations/zenith", api.system_key).status_code == 200
 
 
 def test_what_another_tenant_owns_looks_as_if_it_did_not_exist(api: Api) -> None:
-    foreign = api.get("/v1/organizations/umbrella").json()
+    foreign = api.get("/v1/organizations/zenith").json()
     missing = api.get("/v1/organizations/nobody").json()
 
-    assert foreign["detail"] == "The organization 'umbrella' does not exist, or not for this key."
-    assert foreign["detail"].replace("umbrella", "nobody") == missing["detail"]
+    assert foreign["detail"] == "The organization 'zenith' does not exist, or not for this key."
+    assert foreign["detail"].replace("zenith", "nobody") == missing["detail"]
 
 
 def test_the_key_is_checked_before_the_parameters(api: Api) -> None:

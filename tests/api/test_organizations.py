@@ -15,7 +15,7 @@ def test_a_system_key_makes_an_organization_that_is_then_listed(api: Api) -> Non
     assert [item["slug"] for item in api.json("/v1/organizations", api.system_key)["items"]] == [
         "acme",
         "globex",
-        "umbrella",
+        "zenith",
     ]
 
 
@@ -36,7 +36,7 @@ def test_a_walk_through_the_pages_meets_every_organization_once(api: Api) -> Non
         ["acme", "org-0"],
         ["org-1", "org-2"],
         ["org-3", "org-4"],
-        ["umbrella"],
+        ["zenith"],
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_system_key_has_to_say_whose_key_it_makes(api: Api) -> None:
 
 
 def test_the_key_of_an_organization_makes_no_key_for_others(api: Api) -> None:
-    assert api.post("/v1/api-keys", {"scopes": ["admin"], "organization": "umbrella"}).status_code == 404
+    assert api.post("/v1/api-keys", {"scopes": ["admin"], "organization": "zenith"}).status_code == 404
     assert api.post("/v1/api-keys", {"scopes": ["admin"], "system": True}).status_code == 403
 
 
@@ -104,13 +104,13 @@ def test_a_revoked_key_stays_listed_and_opens_nothing(api: Api) -> None:
 
 
 def test_the_keys_of_another_tenant_are_neither_seen_nor_revoked(api: Api) -> None:
-    theirs = api.json("/v1/api-keys", api.umbrella_key)["items"][0]
+    theirs = api.json("/v1/api-keys", api.zenith_key)["items"][0]
 
     response = api.client.delete(f"/v1/api-keys/{theirs['id']}", headers={"x-api-key": api.acme_key})
 
     assert response.status_code == 404
     assert theirs["id"] not in {item["id"] for item in api.json("/v1/api-keys")["items"]}
-    assert api.get("/v1/organizations", api.umbrella_key).status_code == 200
+    assert api.get("/v1/organizations", api.zenith_key).status_code == 200
 
 
 def walk(api: Api, path: str, limit: int, key: str | None = None, **parameters: Any) -> list[list[Any]]:

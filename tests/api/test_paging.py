@@ -27,7 +27,7 @@ def test_a_cursor_of_another_caller_is_refused() -> None:
     cursor = CODEC.write((1, b"id"), {"model": "gpt-5"}, "acme")
 
     with pytest.raises(InvalidRequest, match="another filter"):
-        CODEC.read(cursor, {"model": "gpt-5"}, "umbrella")
+        CODEC.read(cursor, {"model": "gpt-5"}, "zenith")
 
 
 @pytest.mark.parametrize("text", ["", "a", "????", "AAAA", "Ünsinn", "x" * 1024])

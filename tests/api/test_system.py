@@ -28,7 +28,7 @@ def test_an_empty_database_is_not_ready_and_names_the_command(empty_engine: Engi
 
 def test_the_figures_count_answers_by_route_template(api: Api) -> None:
     api.get("/v1/organizations/acme")
-    api.get("/v1/organizations/umbrella")
+    api.get("/v1/organizations/zenith")
     api.client.get("/somewhere/else")
 
     text = api.client.get("/metrics").text
