@@ -1,0 +1,251 @@
+"""Reads usage rows: a page of a list, one row, and the charges that a row had before.
+
+Lists are newest first by (occurred_at, usage id), continue behind a key and never count. A filter that no index serves
+looks at a bounded number of rows a request and then says how far it came.
+"""
+
+from __future__ import annotations
+
+from heapq import merge
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Select, select, tuple_
+
+from farebox_ledger.pricing.charge import Charge
+from farebox_ledger.store import schema
+from farebox_ledger.store.filtering import (
+    UsageFilter,
+    asked_values,
+    equals,
+    has_tag,
+    in_costs,
+    in_time,
+    organization_of,
+    people_with,
+)
+from farebox_ledger.store.rows import Record, charge_of, event_of
+from farebox_ledger.store.schema import usage_rows, users
+from farebox_ledger.store.scope import OrgScope, Scope, narrowed, require
+from farebox_ledger.store.statements import organizations_in
+from farebox_ledger.usage import UsageEvent
+
+__all__ = [
+    "ChargeVersion",
+    "RowKey",
+    "UsageFilter",
+    "UsagePage",
+    "UsageRow",
+    "charge_versions",
+    "list_usage",
+    "usage_row",
+]
+
+SCAN_ROWS: Final = 200_000
+"""How many rows a request looks at for a filter without an index (architecture §5, indexes)."""
+
+MAX_PAGE: Final = 10_000
+
+RowKey: TypeAlias = tuple[int, bytes]
+"""Where a row stands in a list: (occurred_at in microseconds, usage id)."""
+
+_ORDER: Final = (usage_rows.c.occurred_at_us, usage_rows.c.usage_id)
+
+
+class UsageRow(msgspec.Struct):
+    """One row: the event with its user's e-mail, the current charge, and how often that was changed before."""
+
+    event: UsageEvent
+    charge: Charge
+    day: int
+    usage_id: bytes
+    charge_version: int
+
+    @property
+    def user_email(self) -> str | None:
+        """The address of the row's user; None when nobody said it or when it was erased."""
+        return self.event.user_email
+
+    @property
+    def position(self) -> RowKey:
+        """Where the row stands in a list."""
+        return self.event.occurred_at_us, self.usage_id
+
+
+class UsagePage(msgspec.Struct):
+    """One page, newest first.
+
+    `next_after` is where the next page goes on, None on the last one. `scanned_until_us` is set when the request ended
+    at the scan's bound: newer rows were all looked at, and the page may be short or empty although more may follow.
+    """
+
+    rows: list[UsageRow]
+    has_more: bool
+    scanned_until_us: int | None = None
+    next_after: RowKey | None = None
+
+
+class ChargeVersion(msgspec.Struct):
+    """A charge that a row had before; `facts` are the values that were replaced with it, as the columns call them."""
+
+    version: int
+    charge: Charge
+    cause: str
+    replaced_at_us: int
+    facts: dict[str, Any] | None
+
+
+def list_usage(
+    connection: Connection,
+    scope: Scope,
+    asked: UsageFilter,
+    *,
+    limit: int,
+    after: RowKey | None = None,
+    scan_rows: int = SCAN_ROWS,
+) -> UsagePage:
+    """List the rows that a filter chooses, newest first, those behind `after` when it is given.
+
+    Raises:
+        InvalidInput: the filter asks for an organization outside the scope, or for a cost that no row can have.
+    """
+    assert 0 < limit <= MAX_PAGE
+    scope = narrowed(scope, asked.org_id)
+    mine = organization_of(scope)
+    organizations = [mine] if mine is not None else list(connection.scalars(organizations_in(usage_rows)))
+    share = max(scan_rows // max(len(organizations), 1), 1)
+    reach = _Reach(limit, after, share)
+    parts = [_read_part(connection, org_id, asked, reach) for org_id in organizations]
+    # Below the highest point at which a part stopped, the other parts may lack rows of that one.
+    bound = max((part.bound for part in parts if part.bound is not None), default=None)
+    ordered = merge(*(part.rows for part in parts), key=lambda row: row.position, reverse=True)
+    return _page([row for row in ordered if bound is None or row.position >= bound], limit, bound)
+
+
+def usage_row(connection: Connection, scope: Scope, day: int, usage_id: bytes) -> UsageRow | None:
+    """Find one row by day and id; None when there is none in the scope."""
+    mine = organization_of(scope)
+    organizations = organizations_in(usage_rows) if mine is None else [mine]
+    found = connection.execute(
+        _SELECT.where(
+            usage_rows.c.org_id.in_(organizations), usage_rows.c.day == day, usage_rows.c.usage_id == usage_id
+        )
+    ).mappings()
+    row = found.one_or_none()
+    return None if row is None else _usage_row(row)
+
+
+def charge_versions(
+    connection: Connection, scope: Scope, org_id: int, day: int, usage_id: bytes
+) -> list[ChargeVersion]:
+    """List the charges that a row had before its present one, newest first."""
+    require(scope, org_id)
+    kept = schema.charge_versions
+    found = connection.execute(
+        select(kept)
+        .where(kept.c.org_id == org_id, kept.c.day == day, kept.c.usage_id == usage_id)
+        .order_by(kept.c.version.desc())
+    ).mappings()
+    return [
+        ChargeVersion(
+            version=row["version"],
+            charge=charge_of(row),
+            cause=row["cause"],
+            replaced_at_us=row["replaced_at_us"],
+            facts=None if row["facts"] is None else msgspec.json.decode(row["facts"]),
+        )
+        for row in found
+    ]
+
+
+_SELECT: Final[Select[Any]] = select(usage_rows, users.c.email).select_from(
+    usage_rows.outerjoin(users, (users.c.org_id == usage_rows.c.org_id) & (users.c.user_ref == usage_rows.c.user_ref))
+)
+
+
+class _Conditions(NamedTuple):
+    """A filter in two parts: what an index finds, and what is tested on each row that it found."""
+
+    by_index: list[ColumnElement[bool]]
+    by_row: list[ColumnElement[bool]]
+    is_small: bool  # what the index finds needs no bound
+
+
+class _Reach(NamedTuple):
+    """How much of one organization a request reads: that many rows behind a key, out of so many looked at."""
+
+    limit: int
+    after: RowKey | None
+    scan_rows: int
+
+
+class _Part(NamedTuple):
+    """What one organization adds to a page; `bound` is the last row looked at when that was not all."""
+
+    rows: list[UsageRow]
+    bound: RowKey | None
+
+
+def _read_part(connection: Connection, org_id: int, asked: UsageFilter, reach: _Reach) -> _Part:
+    conditions = _conditions(connection, org_id, asked)
+    if conditions is None:
+        return _Part([], None)
+    by_index, by_row, is_small = conditions
+    if reach.after is not None:
+        by_index.append(tuple_(*_ORDER) < tuple_(*reach.after))
+    bound = None
+    if by_row and not is_small:
+        bound = _scan_bound(connection, by_index, reach.scan_rows)
+        if bound is not None:
+            by_index.append(tuple_(*_ORDER) >= tuple_(*bound))
+    found = connection.execute(page_statement(by_index, by_row, reach.limit + 1)).mappings()
+    rows = [_usage_row(row) for row in found]
+    return _Part(rows, bound if len(rows) <= reach.limit else None)
+
+
+def _conditions(connection: Connection, org_id: int, asked: UsageFilter) -> _Conditions | None:
+    """Sort a filter's conditions by what serves them; None when nobody can be meant."""
+    by_index = [usage_rows.c.org_id == org_id, *in_time(asked)]
+    by_row = in_costs(asked)
+    for name, value in asked_values(asked).items():
+        is_indexed = name in ("user", "trace_id") or (name, value) == ("billing_status", "unpriced")
+        (by_index if is_indexed else by_row).append(equals(name, value))
+    if asked.tag is not None:
+        by_row.append(has_tag(connection, asked.tag))
+    if asked.user_email is not None:
+        references = [name for _, name in people_with(connection, OrgScope(org_id), asked.user_email)]
+        if not references:
+            return None
+        by_index.append(usage_rows.c.user_ref.in_(references))
+    return _Conditions(by_index, by_row, is_small=asked.trace_id is not None)
+
+
+def _scan_bound(connection: Connection, by_index: list[ColumnElement[bool]], scan_rows: int) -> RowKey | None:
+    """Find the last row that a request may look at, None when there are not that many. Only the index is read."""
+    found = connection.execute(
+        select(*_ORDER).where(*by_index).order_by(*(column.desc() for column in _ORDER)).limit(1).offset(scan_rows)
+    ).one_or_none()
+    return None if found is None else (found[0], bytes(found[1]))
+
+
+def page_statement(by_index: list[ColumnElement[bool]], by_row: list[ColumnElement[bool]], limit: int) -> Select[Any]:
+    """Write the statement of one organization's part of a page."""
+    return _SELECT.where(*by_index, *by_row).order_by(*(column.desc() for column in _ORDER)).limit(limit)
+
+
+def _page(rows: list[UsageRow], limit: int, bound: RowKey | None) -> UsagePage:
+    if len(rows) > limit:
+        return UsagePage(rows[:limit], has_more=True, next_after=rows[limit - 1].position)
+    if bound is not None:
+        return UsagePage(rows, has_more=True, scanned_until_us=bound[0], next_after=bound)
+    return UsagePage(rows, has_more=False)
+
+
+def _usage_row(row: Record) -> UsageRow:
+    return UsageRow(
+        event=event_of(row, row["email"]),
+        charge=charge_of(row),
+        day=row["day"],
+        usage_id=bytes(row["usage_id"]),
+        charge_version=row["charge_version"],
+    )
