@@ -43,6 +43,17 @@ class Books:
             self._check(connection, scope, organization)
             yield connection, scope
 
+    def org_id(self, organization: str | None) -> int | None:
+        """Answer the number of an organization that the caller may name; None names the caller's own, if it has one.
+
+        Raises:
+            NotFound: as `reading`.
+        """
+        if organization is None:
+            return self.caller.org_id
+        with self.reading(organization):
+            return org_id_of(organization)
+
     def _scope(self, organization: str | None) -> Scope:
         caller = self.caller
         if caller.org_id is not None:

@@ -17,16 +17,17 @@ from sqlalchemy import Engine
 
 from farebox_api.access import Books
 from farebox_api.auth import Authentication
+from farebox_api.catalog import Catalog
 from farebox_api.config import ApiConfig
 from farebox_api.edge import Edge
 from farebox_api.errors import ApiError
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.problems import answer_fault
-from farebox_api.routes import keys, organizations, system
+from farebox_api.routes import keys, organizations, prices, system, usage
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.errors import LedgerError
 
-V1_ROUTES: Sequence[ControllerRouterHandler] = (*organizations.ROUTES, *keys.ROUTES)
+V1_ROUTES: Sequence[ControllerRouterHandler] = (*usage.ROUTES, *organizations.ROUTES, *keys.ROUTES, *prices.ROUTES)
 
 
 def create_app(config: ApiConfig, engine: Engine) -> Litestar:
@@ -53,12 +54,17 @@ def create_app(config: ApiConfig, engine: Engine) -> Litestar:
 
 
 def _v1(engine: Engine) -> Router:
+    catalog = Catalog(engine)
+
     def books(request: Request[Any, Any, Any]) -> Books:
         return Books(engine, request.user)
 
     return Router(
         "/v1",
         route_handlers=V1_ROUTES,
-        dependencies={"books": Provide(books, sync_to_thread=False)},
+        dependencies={
+            "books": Provide(books, sync_to_thread=False),
+            "catalog": Provide(lambda: catalog, sync_to_thread=False),
+        },
         security=SECURITY,
     )

@@ -1,6 +1,7 @@
 """What stands in a body, strictly read: no coercion, no unknown members, every fault with its JSON pointer.
 
-The framework has parsed the JSON; it would also read "1" as a number and "yes" as true, which a bill must not rest on.
+Bodies are read from their bytes: what the framework parses has lost the digits of decimals, and it would take "1" for a
+number and "yes" for true, which a bill must not rest on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from farebox_api.errors import Fault, InvalidRequest
 
 Shape = TypeVar("Shape")
 
-_PLACE: Final = re.compile(r"^(?P<detail>.*?)(?: - at `(?P<key>key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_PLACE: Final = re.compile(r"^(?P<detail>.*?)(?: - at (?:`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _MEMBER: Final = re.compile(r"(?:unknown|required) field `([^`]+)`")
 
 
@@ -22,16 +23,18 @@ class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The base of every body's shape: unknown members are refused."""
 
 
-def read(data: object, shape: type[Shape]) -> Shape:
-    """Read parsed JSON as `shape`.
+def read(body: bytes, shape: type[Shape]) -> Shape:
+    """Read a JSON body as `shape`.
 
     Raises:
-        InvalidRequest: it has another shape; the fault points to the first place.
+        InvalidRequest: it is no JSON, or has another shape; the fault points to the first place.
     """
     try:
-        return msgspec.convert(data, shape, strict=True)
+        return msgspec.json.decode(body, type=shape, strict=True)
     except msgspec.ValidationError as error:
         raise InvalidRequest(_fault(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(Fault(f"expected JSON: {error}", pointer="")) from None
 
 
 def _fault(message: str) -> Fault:

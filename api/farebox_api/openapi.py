@@ -123,7 +123,11 @@ def _rule(parameter: Parameter) -> Rule:
 
 
 def _take_out_null(schema: Schema) -> None:
-    """Turn `oneOf: [X, null]` with its constraints outside into X with the constraints."""
+    """Turn `oneOf: [X, null]` with its constraints outside, or an enumeration with null, into the plain thing."""
+    if schema.enum and isinstance(schema.type, list):
+        schema.enum = [choice for choice in schema.enum if choice is not None]
+        schema.type = OpenAPIType.STRING
+        return
     kept = [item for item in schema.one_of or () if not (isinstance(item, Schema) and item.type == OpenAPIType.NULL)]
     if len(kept) != 1 or not isinstance(kept[0], Schema):
         return

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import delete, get, post
 from litestar.di import NamedDependency
-from litestar.params import PathParameter, SkipValidation
+from litestar.params import PathParameter, RawBody, SkipValidation
 
 from farebox_api.access import Books
 from farebox_api.auth import Caller, requires
@@ -55,9 +55,11 @@ def listed(books: NamedDependency[SkipValidation[Books]], limit: Limit = 50, cur
     responses=problem_responses(400, 401, 403, 404),
     sync_to_thread=True,
 )
-def created(books: NamedDependency[SkipValidation[Books]], data: SkipValidation[KeyInput]) -> NewKeyAnswer:
+def created(
+    books: NamedDependency[SkipValidation[Books]], data: SkipValidation[KeyInput], body: RawBody
+) -> NewKeyAnswer:
     """Make a key. A system key says for which organization, or `system`; the key of an organization makes its own."""
-    wanted = read(data, KeyInput)
+    wanted = read(body, KeyInput)
     organization = _organization(books.caller, wanted)
     with books.writing(organization) as (connection, _):
         record, key = create_key(

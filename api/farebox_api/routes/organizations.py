@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import PathParameter, SkipValidation
+from litestar.params import PathParameter, RawBody, SkipValidation
 
 from farebox_api.access import Books
 from farebox_api.auth import requires
@@ -60,10 +60,10 @@ def listed(
     sync_to_thread=True,
 )
 def created(
-    books: NamedDependency[SkipValidation[Books]], data: SkipValidation[OrganizationInput]
+    books: NamedDependency[SkipValidation[Books]], data: SkipValidation[OrganizationInput], body: RawBody
 ) -> Response[OrganizationAnswer]:
     """Make an organization; takes a system key."""
-    wanted = read(data, OrganizationInput)
+    wanted = read(body, OrganizationInput)
     if not books.caller.is_system:
         raise Forbidden("This needs a system key; the key of an organization sees that organization alone.")
     with books.writing() as (connection, _):

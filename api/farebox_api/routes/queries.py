@@ -34,5 +34,6 @@ Cursor: TypeAlias = Annotated[
 OrganizationName: TypeAlias = Annotated[
     str | None, named("Slug of one organization; a system key sees all without it.", pattern=SLUG_PATTERN)
 ]
+TimeText: TypeAlias = Annotated[str | None, named(f"Moment, now unless told: {_TIME_TEXT}.", pattern=TIME_PATTERN)]
 Start: TypeAlias = Annotated[str | None, named(f"Begin of the range, inclusive: {_TIME_TEXT}.", pattern=TIME_PATTERN)]
 End: TypeAlias = Annotated[str | None, named(f"End of the range, exclusive: {_TIME_TEXT}.", pattern=TIME_PATTERN)]

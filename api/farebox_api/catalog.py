@@ -1,0 +1,35 @@
+"""The price book that the API resolves and quotes with: read once per catalog version, shared by all requests."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from sqlalchemy import Engine
+
+from farebox_ledger.pricing import PriceBook
+from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.prices import catalog_version, load_book
+from farebox_ledger.store.scope import AllOrganizations
+
+
+class Catalog:
+    """Hands out the book of the current catalog version.
+
+    The book holds every organization's overrides, so it is read as the system; a request names the organization whose
+    overrides apply, and the routes let a caller name none but its own.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        """Read nothing yet."""
+        self._engine = engine
+        self._lock = Lock()
+        self._book: PriceBook | None = None
+
+    def book(self) -> PriceBook:
+        """Answer the current book; a changed catalog is read anew, by one request while the others wait."""
+        with transaction(self._engine, AllOrganizations()) as connection:
+            version = catalog_version(connection)
+            with self._lock:
+                if self._book is None or self._book.version != version:
+                    self._book = load_book(connection)
+                return self._book

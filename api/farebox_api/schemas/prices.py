@@ -1,0 +1,183 @@
+"""Prices: how one is found, what is in the catalog, and quotes, as answers and as bodies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from farebox_api.bodies import Input
+from farebox_api.parameters import TIME_PATTERN
+from farebox_api.schemas.usage import PriceAnswer, price_answer
+from farebox_api.schemas.values import DecimalText, Money, Timestamp, optional_timestamp
+from farebox_ledger.pricing import Match, NoMatch, Price, PriceSource
+from farebox_ledger.pricing.quoting import QuoteRequest
+from farebox_ledger.usage import BillingStatus, CacheTtl, Reason, SearchContextSize
+
+MAX_QUOTES = 1000
+
+
+class ResolutionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Which price holds for a call and how it was found, or why there is none (`price` null, `reason` set)."""
+
+    price: PriceAnswer | None
+    reason: Reason | None
+    detail: str | None
+    assumed: Annotated[
+        str | None, Meta(description="Why the price is second best, null where it is plainly the price.")
+    ]
+    currency: str | None
+    mode: str | None
+    source_url: str | None
+    multiplier: Annotated[DecimalText | None, Meta(description="Factor from list cost to cost, null = 1.")]
+    rates: Annotated[dict[str, Any] | None, Meta(description="Exact prices of a single unit, by dimension.")]
+    rejected: Annotated[list[str], Meta(description="What else was considered, in its order, and why it lost.")]
+
+
+class CatalogPriceAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """One price of the catalog. `organization` null: everybody's; `effective_to` null: until further notice."""
+
+    id: str
+    source: PriceSource
+    organization: str | None
+    provider: str
+    model: str
+    currency: str
+    mode: str | None
+    rates: Annotated[dict[str, Any], Meta(description="Exact prices of a single unit, by dimension.")]
+    effective_from: Timestamp | None
+    effective_to: Timestamp | None
+    source_url: str | None
+    retired: bool
+
+
+class QuotesBody(Input, frozen=True):
+    """Calls to be priced, as they are read: by the ledger's own shape, so that a quote is what a row would cost."""
+
+    items: Annotated[list[QuoteRequest], Meta(min_length=1, max_length=MAX_QUOTES)]
+
+
+class QuotedUsageInput(Input, frozen=True):
+    """What the call used. Counts overlap as in OpenTelemetry; what cannot be a count is priced as 0 and `partial`."""
+
+    input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_input_tokens: int | dict[CacheTtl, int] | None = None
+    audio_input_tokens: int | None = None
+    image_input_tokens: int | None = None
+    video_input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    image_output_tokens: int | None = None
+    input_images: int | None = None
+    output_images: int | None = None
+    input_seconds: float | None = None
+    output_seconds: float | None = None
+    input_characters: int | None = None
+    output_characters: int | None = None
+    pages: int | None = None
+    search_units: int | None = None
+    requests: int | None = None
+    web_searches: int | None = None
+    search_context_size: SearchContextSize | None = None
+
+
+class QuoteInput(Input, frozen=True):
+    """One call to be priced. `at` is its end, now unless told; `id` comes back as it was sent."""
+
+    model: str | None
+    usage: QuotedUsageInput
+    provider: str | None = None
+    id: Any = None
+    at: Annotated[str, Meta(pattern=TIME_PATTERN)] | None = None
+    service_tier: str | None = None
+    batch: bool | None = None
+    region: str | None = None
+    organization: str | None = None
+    upstream: str | None = None
+
+
+class QuotesInput(Input, frozen=True):
+    """Calls to be priced, each as `farebox prices quote` takes it."""
+
+    items: Annotated[list[QuoteInput], Meta(min_length=1, max_length=MAX_QUOTES)]
+
+
+class QuotedLineAnswer(msgspec.Struct, frozen=True):
+    """One summand of a quote; the quantity is a number, amounts are in the quote's currency."""
+
+    dimension: str
+    quantity: float
+    unit_price: DecimalText
+    multiplier: DecimalText
+    list_amount: Money
+    amount: Money
+
+
+class QuoteAnswer(msgspec.Struct, frozen=True):
+    """What a call would cost; `cost` is the sum of the lines' amounts, null where it is not known."""
+
+    id: Any
+    status: BillingStatus
+    reason: Reason | None
+    detail: str | None
+    currency: str | None
+    cost: Money | None
+    list_cost: Money | None
+    price: PriceAnswer | None
+    lines: list[QuotedLineAnswer]
+
+
+class QuotesAnswer(msgspec.Struct, frozen=True):
+    """One quote for each call, in their order."""
+
+    items: list[QuoteAnswer]
+
+
+def resolution_answer(answer: Match | NoMatch) -> ResolutionAnswer:
+    """Write what the resolver found."""
+    if isinstance(answer, NoMatch):
+        return ResolutionAnswer(
+            price=None,
+            reason=answer.reason,
+            detail=answer.detail,
+            assumed=None,
+            currency=None,
+            mode=None,
+            source_url=None,
+            multiplier=None,
+            rates=None,
+            rejected=list(answer.tried),
+        )
+    return ResolutionAnswer(
+        price=price_answer(answer.reference),
+        reason=None,
+        detail=None,
+        assumed=answer.assumed,
+        currency=answer.price.currency,
+        mode=answer.price.mode,
+        source_url=answer.price.source_url,
+        multiplier=answer.multiplier_text,
+        rates=msgspec.to_builtins(answer.compiled.rates),
+        rejected=list(answer.rejected),
+    )
+
+
+def catalog_price_answer(price: Price, organization: str | None) -> CatalogPriceAnswer:
+    """Write one price of the catalog; `organization` is the slug of the price's, if it has one."""
+    return CatalogPriceAnswer(
+        id=price.id,
+        source=price.source,
+        organization=organization,
+        provider=price.provider,
+        model=price.model,
+        currency=price.currency,
+        mode=price.mode,
+        rates=msgspec.to_builtins(price.rates),
+        effective_from=optional_timestamp(price.effective_from_us),
+        effective_to=optional_timestamp(price.effective_to_us),
+        source_url=price.source_url,
+        retired=price.retired,
+    )

@@ -1,0 +1,1 @@
+"""Sums over usage rows, as answers."""
