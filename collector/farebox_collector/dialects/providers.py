@@ -9,34 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-_NAMES: Final = {
-    "az.ai.openai": "azure.ai.openai",
-    "azure_openai": "azure.ai.openai",
-    "azure.openai": "azure.ai.openai",
-    "azure": "azure.ai.openai",
-    "az.ai.inference": "azure.ai.inference",
-    "azure_ai_inference": "azure.ai.inference",
-    "vertex_ai": "gcp.vertex_ai",
-    "vertexai": "gcp.vertex_ai",
-    "gemini": "gcp.gemini",
-    "google": "gcp.gemini",
-    "google_genai": "gcp.gen_ai",
-    "google.generativeai": "gcp.gemini",
-    "xai": "x_ai",
-    "x-ai": "x_ai",
-    "mistral": "mistral_ai",
-    "mistralai": "mistral_ai",
-    "bedrock": "aws.bedrock",
-    "aws_bedrock": "aws.bedrock",
-    "aws": "aws.bedrock",
-    "amazon_bedrock": "aws.bedrock",
-    "watsonx": "ibm.watsonx.ai",
-    "moonshot": "moonshot_ai",
-    "moonshotai": "moonshot_ai",
-    "huggingface": "hugging_face",
-    "togetherai": "together_ai",
-    "together": "together_ai",
-}
+from farebox_ledger.pricing import canonical_provider
 
 _HOSTS: Final = (
     ("openai.azure.com", "azure.ai.openai"),
@@ -63,9 +36,9 @@ _FLAVORS: Final = ("openai", "anthropic")
 
 
 @lru_cache(maxsize=4096)
-def canonical_provider(name: str | None, host: str | None) -> str | None:
-    """Answer the provider's canonical name. An unknown one stays as it is, in lower case; an unknown host says nothing."""
-    known = None if name is None else _NAMES.get(name.lower(), name.lower())
+def provider_of(name: str | None, host: str | None) -> str | None:
+    """Answer the canonical name. An unknown name stays as it is, in lower case; an unknown host says nothing."""
+    known = None if name is None else canonical_provider(name)
     if host is None or (known is not None and known not in _FLAVORS):
         return known
     lowered = host.lower().rstrip(".")

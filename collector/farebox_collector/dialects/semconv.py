@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from farebox_collector.dialects.assembly import amount_of, assembled, text_of
 from farebox_collector.dialects.dialect import Attributes, Dialect
-from farebox_collector.dialects.providers import canonical_provider
+from farebox_collector.dialects.providers import provider_of
 from farebox_collector.spans import KIND_CLIENT, AttributeValue, Span
 from farebox_ledger.usage import MAX_COUNT, CacheTtl, EventKind, Usage, UsageEvent, clamped_count
 
@@ -143,7 +143,7 @@ def names_of(attributes: Attributes) -> dict[str, Any]:
     get = attributes.get
     provider = text_of(get("gen_ai.provider.name")) or text_of(get("gen_ai.system"))
     return {
-        "provider": canonical_provider(provider, text_of(get("server.address"))),
+        "provider": provider_of(provider, text_of(get("server.address"))),
         "request_model": text_of(get("gen_ai.request.model")),
         "response_model": text_of(get("gen_ai.response.model")),
         "response_id": text_of(get("gen_ai.response.id")),

@@ -19,6 +19,7 @@ from farebox_collector.answers_pb2 import HealthRequest, HealthResponse
 from farebox_collector.config import CollectorConfig, Tls
 from farebox_collector.errors import InvalidSetting, Malformed, Refused, Unavailable
 from farebox_collector.intake import Intake
+from farebox_collector.logs import where
 from farebox_collector.receiver.answers import receipt_body, retry_trailers
 from farebox_collector.receiver.auth import Authenticator, presented_key
 from farebox_collector.receiver.health import Health
@@ -119,9 +120,9 @@ class GrpcReceiver(grpc.GenericRpcHandler[Any, Any]):
             body = await answer()
         except Refused as refused:
             await self._refuse(signal, context, refused)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - this is the thread of control of a request
             # Nobody tries again after UNKNOWN or INTERNAL; before the commit nothing is lost by another try.
-            logger.exception("a request failed unexpectedly; its sender is asked to try again")
+            logger.error("a request failed unexpectedly, its sender is asked to try again: %s", where(error))
             await self._refuse(signal, context, Unavailable("the collector failed; send the request again"))
         self._telemetry.count_request("grpc", signal, "OK")
         self._telemetry.ack_seconds.labels("grpc").observe(time.perf_counter() - started)

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from farebox_collector.config import Address, CollectorConfig, Tls
 from farebox_collector.errors import InvalidSetting, Malformed, Refused, TooSlow, Unavailable, UnsupportedMedia
 from farebox_collector.intake import Encoding, Intake
+from farebox_collector.logs import where
 from farebox_collector.receiver.answers import RETRY_AFTER, receipt_body, status_body
 from farebox_collector.receiver.auth import Authenticator, presented_key
 from farebox_collector.receiver.health import Health
@@ -96,9 +97,9 @@ class HttpReceiver:
             status = 200
         except Refused as refused:
             status, body, extra = refused.http_status, status_body(refused, encoding or "json"), _extra_headers(refused)
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - this is the thread of control of a request
             # Before the commit nothing is lost when the sender tries again, and it only does so for a 503.
-            logger.exception("a request failed unexpectedly; its sender is asked to try again")
+            logger.error("a request failed unexpectedly, its sender is asked to try again: %s", where(error))
             unavailable = Unavailable("the collector failed; send the request again")
             status, body, extra = 503, status_body(unavailable, encoding or "json"), _extra_headers(unavailable)
         self._telemetry.count_request("http", signal, str(status))

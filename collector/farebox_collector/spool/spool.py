@@ -22,6 +22,7 @@ import msgspec
 
 from farebox_collector.errors import SpoolBroken, SpoolFull
 from farebox_collector.locking import FileLock
+from farebox_collector.logs import where
 from farebox_collector.spans import Batch, RejectedSpan, Sender, Span
 from farebox_collector.spool import file
 from farebox_collector.spool.file import BatchRow, KnownKey, QuarantineRow
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 512
 """Requests in one commit; more wait for the next."""
+MAX_BATCH_SPANS: Final = 1000
 MAX_RECENT_BYTES: Final = 4 * 2**20
 """Batches handed to the pipeline in memory, as written bytes; what is beyond is read back from the file."""
 MAX_QUARANTINE_ROWS: Final = 10_000
@@ -45,7 +47,7 @@ class _Work(msgspec.Struct):
     """One piece of a commit. `waiter` learns how the commit ended."""
 
     counts: dict[str, int]
-    batch: BatchRow | None = None
+    batches: Sequence[BatchRow] = ()
     quarantined: Sequence[QuarantineRow] = ()
     settled: Sequence[Batch] = ()
     keys: Sequence[KnownKey] | None = None
@@ -131,12 +133,11 @@ class Spool:
         if not spans and not rejected:
             self._queue.put(_Work(counts))
             return
-        row = file.batch_row(sender, received_at_us, spans) if spans else None
+        rows = [file.batch_row(sender, received_at_us, part) for part in _parts(spans)]
         quarantined = [file.quarantine_row(sender, received_at_us, span) for span in rejected]
-        if row is not None:
-            self._reserve(row.size_bytes)
+        self._reserve(sum(row.size_bytes for row in rows))
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Work(counts, row, quarantined, waiter=waiter))
+        self._queue.put(_Work(counts, rows, quarantined, waiter=waiter))
         await waiter
 
     def settle(
@@ -250,7 +251,7 @@ class Spool:
         return works, False
 
     def _commit(self, group: list[_Work]) -> Exception | None:
-        rows = [work.batch for work in group if work.batch is not None]
+        rows = [row for work in group for row in work.batches]
         quarantined = [row for work in group for row in work.quarantined]
         settled = [batch.id for work in group for batch in work.settled]
         counts: Counter[str] = Counter()
@@ -287,7 +288,8 @@ class Spool:
 
     def _roll_back(self, error: Exception) -> None:
         if self._fault is None:
-            logger.error("the spool %s cannot be written: %s", self.folder, error, exc_info=error)
+            cause = str(error) if isinstance(error, sqlite3.Error) else where(error)
+            logger.error("the spool %s cannot be written: %s", self.folder, cause)
         self._fault = str(error)
         try:
             if self._connection.in_transaction:
@@ -330,7 +332,7 @@ class Spool:
     def _release(self, group: list[_Work], error: Exception | None) -> None:
         """Tell everybody who waited, and keep for the next commit what nobody can send again."""
         with self._state_lock:
-            self._reserved_bytes -= sum(work.batch.size_bytes for work in group if work.batch is not None)
+            self._reserved_bytes -= sum(row.size_bytes for work in group for row in work.batches)
         waiters: list[asyncio.Future[None]] = []
         for work in group:
             if work.waiter is not None:
@@ -344,6 +346,13 @@ class Spool:
                 loop.call_soon_threadsafe(_wake, waiters, failure)
             except RuntimeError:
                 logger.warning("the event loop is closed; %d senders were not answered", len(waiters))
+
+
+def _parts(spans: list[Span]) -> list[list[Span]]:
+    """Split a large request: a batch is booked in one transaction, which has to stay short."""
+    if len(spans) <= MAX_BATCH_SPANS:
+        return [spans] if spans else []
+    return [spans[start : start + MAX_BATCH_SPANS] for start in range(0, len(spans), MAX_BATCH_SPANS)]
 
 
 def _is_lazy(work: _Work) -> bool:

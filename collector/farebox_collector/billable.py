@@ -1,0 +1,341 @@
+"""Which spans of a trace are billed: a pure function of the set of its generative-AI spans (collector.md §5).
+
+All events of one trace come in, new ones and those in the books, in any order; one verdict each goes out. Nothing
+else decides: no clock, no arrival, no price. So any order and any batching of the same spans ends in the same bill.
+
+Links run through generative-AI spans only, since no other span is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Final, TypeAlias
+
+import msgspec
+
+from farebox_ledger.usage import QUANTITIES, BillingStatus, Reason, UsageEvent
+
+SLACK_US: Final = 1_000_000
+"""How far a child may reach out of its parent's interval: clocks and buffers of two libraries differ."""
+MIN_RESPONSE_ID: Final = 8
+"""Shorter response ids ("0", "chat") are no identities."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What becomes of an event. Without a reason it is billed by its own usage.
+
+    `covered_by` is the span that bills instead; it is billed itself.
+    """
+
+    status: BillingStatus | None = None
+    reason: Reason | None = None
+    covered_by: bytes | None = None
+
+    @property
+    def is_billed(self) -> bool:
+        return self.reason is None
+
+
+BILLED: Final = Verdict()
+
+Verdicts: TypeAlias = dict[bytes, Verdict]
+_Rank: TypeAlias = tuple[int, int, bool, bytes]
+
+
+def winner(events: Sequence[UsageEvent]) -> UsageEvent:
+    """Choose among versions of one span, re-sent with different contents: the order of arrival has no say (rule 1)."""
+    return events[0] if len(events) == 1 else max(events, key=version_rank)
+
+
+def version_rank(event: UsageEvent) -> tuple[bool, int, int, bytes]:
+    """Rank a version of a span: usage beats none, then the later end, the larger total, and a hash to break ties."""
+    return (not event.usage.is_empty(), event.occurred_at_us, event.usage.total_tokens or 0, _content_hash(event))
+
+
+def judge(events: Sequence[UsageEvent]) -> Verdicts:
+    """Answer the verdict on each event of one trace, by span id; each span is there once."""
+    if len(events) == 1 and events[0].kind == "call":
+        return {events[0].span_id: BILLED}
+    tree = _Tree(events)
+    verdicts: Verdicts = {}
+    for rule in _CALL_RULES:
+        rule(tree, verdicts)
+    _judge_containers(tree, verdicts)
+    for event in events:
+        verdicts.setdefault(event.span_id, BILLED)
+    return {span_id: _resolved(span_id, verdicts) for span_id in verdicts}
+
+
+class _Tree:
+    """The events of a trace and how they hang together."""
+
+    def __init__(self, events: Sequence[UsageEvent]) -> None:
+        self.events = sorted(events, key=_span_id)
+        self.by_id = {event.span_id: event for event in self.events}
+        self.calls = [event for event in self.events if event.kind == "call"]
+        self.children: dict[bytes, list[UsageEvent]] = defaultdict(list)
+        for event in self.events:
+            if event.parent_span_id is not None and event.parent_span_id != event.span_id:
+                self.children[event.parent_span_id].append(event)
+        self._depths: dict[bytes, int] = {}
+
+    def depth(self, event: UsageEvent) -> int:
+        """Count the generative-AI spans above an event; a circle of parents ends where it began."""
+        known = self._depths.get(event.span_id)
+        if known is not None:
+            return known
+        path: list[bytes] = []
+        current: UsageEvent | None = event
+        while current is not None and current.span_id not in self._depths and current.span_id not in path:
+            path.append(current.span_id)
+            current = self.by_id.get(current.parent_span_id) if current.parent_span_id is not None else None
+        depth = -1 if current is None else self._depths.get(current.span_id, -1)
+        for span_id in reversed(path):
+            depth += 1
+            self._depths[span_id] = depth
+        return self._depths[event.span_id]
+
+    def nearest_calls(self, event: UsageEvent) -> Iterator[UsageEvent]:
+        """Find the calls below an event that have no other call between, in a fixed order."""
+        seen = {event.span_id}
+        waiting = list(self.children.get(event.span_id, ()))
+        while waiting:
+            child = waiting.pop()
+            if child.span_id in seen:
+                continue
+            seen.add(child.span_id)
+            if child.kind == "call":
+                yield child
+            else:
+                waiting += self.children.get(child.span_id, ())
+
+    def rank(self, event: UsageEvent) -> _Rank:
+        """Rank the spans of one physical call: the smallest is the deepest, then the most detailed, then the client."""
+        return (-self.depth(event), -_detail(event), not event.is_client, event.span_id)
+
+
+def _judge_same_response(tree: _Tree, verdicts: Verdicts) -> None:
+    """S1: calls with the same response id are one call."""
+    groups: dict[str, list[UsageEvent]] = defaultdict(list)
+    for call in tree.calls:
+        if call.response_id is not None and len(call.response_id) >= MIN_RESPONSE_ID:
+            groups[call.response_id].append(call)
+    for group in groups.values():
+        _keep_first(sorted(group, key=tree.rank), "duplicate_response", verdicts)
+
+
+def _judge_twins(tree: _Tree, verdicts: Verdicts) -> None:
+    """S4: calls that differ in nothing but the span id are one call, emitted twice (LiteLLM issue 10588)."""
+    groups: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
+    for call in tree.calls:
+        if call.response_id is None and call.started_at_us is not None and not call.usage.is_empty():
+            groups[_twin_key(call)].append(call)
+    for group in groups.values():
+        _keep_first(sorted(group, key=_span_id), "twin", verdicts)
+
+
+def _twin_key(call: UsageEvent) -> tuple[object, ...]:
+    return (
+        call.parent_span_id,
+        call.scope,
+        call.request_model,
+        call.response_model,
+        call.started_at_us,
+        call.occurred_at_us,
+        *(str(getattr(call.usage, name)) for name in QUANTITIES),
+    )
+
+
+def _judge_wrappers(tree: _Tree, verdicts: Verdicts) -> None:
+    """S2: a call around calls is the same call seen from further out, unless it says more than they do together."""
+    for outer in tree.calls:
+        if outer.span_id in verdicts:
+            continue
+        inner = [call for call in tree.nearest_calls(outer) if _is_seen_from_outside(outer, call, verdicts)]
+        if not inner:
+            continue
+        first = min(inner, key=tree.rank)
+        if _is_within(outer, inner):
+            verdicts[outer.span_id] = Verdict("suppressed", "covered_by_child", first.span_id)
+        else:
+            verdicts[outer.span_id] = Verdict("unpriced", "needs_review", first.span_id)
+
+
+def _is_seen_from_outside(outer: UsageEvent, inner: UsageEvent, verdicts: Verdicts) -> bool:
+    loses = verdicts.get(inner.span_id)
+    if loses is not None and loses.reason in ("duplicate_response", "twin"):
+        return False
+    return (
+        not _have_different_responses(outer, inner)
+        and _lies_inside(inner, outer)
+        and _may_be_same_model(outer, inner)
+        and _modality(outer) == _modality(inner)
+    )
+
+
+def _is_within(outer: UsageEvent, inner: Sequence[UsageEvent]) -> bool:
+    totals = (("input_tokens", outer.usage.input_tokens), ("output_tokens", outer.usage.output_tokens))
+    return all((whole or 0) <= sum(getattr(call.usage, name) or 0 for call in inner) for name, whole in totals)
+
+
+def _judge_layers(tree: _Tree, verdicts: Verdicts) -> None:
+    """S5: two libraries that saw the same call without being parent and child: one interval lies in the other."""
+    groups: dict[tuple[str, int, int], list[UsageEvent]] = defaultdict(list)
+    for call in tree.calls:
+        usage = call.usage
+        model = _model(call)
+        if call.span_id not in verdicts and model is not None and usage.total_tokens and call.started_at_us is not None:
+            groups[model, usage.input_tokens or 0, usage.output_tokens or 0].append(call)
+    for group in groups.values():
+        if len({call.scope for call in group}) > 1:
+            _pair_layers(sorted(group, key=tree.rank), verdicts)
+
+
+def _pair_layers(group: list[UsageEvent], verdicts: Verdicts) -> None:
+    """Let each billed call absorb at most one call of each other library, the one closest in time."""
+    for position, kept in enumerate(group):
+        if kept.span_id in verdicts:
+            continue
+        closest: dict[str, UsageEvent] = {}
+        for other in group[position + 1 :]:
+            if other.span_id in verdicts or not _is_same_call_in_other_scope(kept, other):
+                continue
+            best = closest.get(other.scope)
+            if best is None or _distance(kept, other) < _distance(kept, best):
+                closest[other.scope] = other
+        for other in closest.values():
+            verdicts[other.span_id] = Verdict("suppressed", "twin", kept.span_id)
+
+
+def _is_same_call_in_other_scope(kept: UsageEvent, other: UsageEvent) -> bool:
+    return (
+        kept.scope != other.scope
+        and not _have_different_responses(kept, other)
+        and _modality(kept) == _modality(other)
+        and (_lies_inside(kept, other, 0) or _lies_inside(other, kept, 0))
+    )
+
+
+def _judge_containers(tree: _Tree, verdicts: Verdicts) -> None:
+    """Rule 3 and S3: what wraps calls is never billed; alone with a usage it shows that calls are missing."""
+    for event in tree.events:
+        if event.kind != "container":
+            continue
+        calls = list(tree.nearest_calls(event))
+        if calls:
+            first = min(calls, key=tree.rank)
+            verdicts[event.span_id] = Verdict("suppressed", "covered_by_child", first.span_id)
+        elif event.usage.is_empty():
+            verdicts[event.span_id] = Verdict("suppressed", "aggregate_only")
+        else:
+            verdicts[event.span_id] = Verdict("unpriced", "aggregate_only")
+
+
+_CALL_RULES: Final[tuple[Callable[[_Tree, Verdicts], None], ...]] = (
+    _judge_same_response,
+    _judge_twins,
+    _judge_wrappers,
+    _judge_layers,
+)
+"""In this order: each rule judges only what the ones before it left."""
+
+
+def _keep_first(group: Sequence[UsageEvent], reason: Reason, verdicts: Verdicts) -> None:
+    """Suppress all calls of a group but the first."""
+    kept, *others = group
+    for other in others:
+        verdicts[other.span_id] = Verdict("suppressed", reason, kept.span_id)
+
+
+def _resolved(span_id: bytes, verdicts: Verdicts) -> Verdict:
+    """Point a verdict at the span that really bills, which may lie behind several that do not."""
+    verdict = verdicts[span_id]
+    target = verdict.covered_by
+    passed = {span_id}
+    while target is not None and target not in passed and (behind := verdicts[target]).covered_by is not None:
+        passed.add(target)
+        target = behind.covered_by
+    return verdict if target == verdict.covered_by else msgspec.structs.replace(verdict, covered_by=target)
+
+
+def _have_different_responses(one: UsageEvent, other: UsageEvent) -> bool:
+    return one.response_id is not None and other.response_id is not None and one.response_id != other.response_id
+
+
+def _lies_inside(inner: UsageEvent, outer: UsageEvent, slack_us: int = SLACK_US) -> bool:
+    """Compare intervals; a start that nobody knows excludes nothing."""
+    if inner.occurred_at_us > outer.occurred_at_us + slack_us:
+        return False
+    if outer.started_at_us is None:
+        return True
+    start_us = inner.occurred_at_us if inner.started_at_us is None else inner.started_at_us
+    return start_us >= outer.started_at_us - slack_us
+
+
+def _distance(one: UsageEvent, other: UsageEvent) -> tuple[int, bytes]:
+    ends = abs(one.occurred_at_us - other.occurred_at_us)
+    return ends + abs((one.started_at_us or 0) - (other.started_at_us or 0)), other.span_id
+
+
+_MODEL_SUFFIX: Final = re.compile(r"(?:[-@](?:20\d\d-\d\d-\d\d|20\d{6}|latest|default))+$")
+_TEXT_OPERATIONS: Final = frozenset((None, "chat", "text_completion", "generate_content"))
+
+
+def _plain_model(name: str) -> str:
+    return _MODEL_SUFFIX.sub("", name.lower().rpartition("/")[2])
+
+
+def _model(call: UsageEvent) -> str | None:
+    name = call.response_model or call.request_model
+    return None if name is None else _plain_model(name)
+
+
+def _may_be_same_model(one: UsageEvent, other: UsageEvent) -> bool:
+    """Compare what both say of their model, without dates and prefixes; who says nothing contradicts nobody."""
+    mine, theirs = _models(one), _models(other)
+    return not mine or not theirs or not mine.isdisjoint(theirs)
+
+
+def _models(call: UsageEvent) -> set[str]:
+    return {_plain_model(name) for name in (call.request_model, call.response_model) if name is not None}
+
+
+def _modality(call: UsageEvent) -> str:
+    return "text" if call.operation in _TEXT_OPERATIONS else str(call.operation)
+
+
+def _detail(event: UsageEvent) -> int:
+    """Count what a span says of its usage: cache and reasoning parts, times to live."""
+    said = sum(getattr(event.usage, name) is not None for name in QUANTITIES)
+    return said + len(event.usage.cache_write_input_tokens or ())
+
+
+def _span_id(event: UsageEvent) -> bytes:
+    return event.span_id
+
+
+def _content_hash(event: UsageEvent) -> bytes:
+    """Hash the facts that decide the bill, and nothing that the books may store differently from what was sent."""
+    usage = {name: str(value) for name in QUANTITIES if (value := getattr(event.usage, name)) is not None}
+    writes = event.usage.cache_write_input_tokens
+    if writes is not None:
+        usage["cache_write_input_tokens"] = ",".join(f"{ttl}={count}" for ttl, count in sorted(writes.items()))
+    facts: Iterable[object] = (
+        event.kind,
+        event.provider,
+        event.request_model,
+        event.response_model,
+        event.response_id,
+        event.operation,
+        event.status,
+        event.stream,
+        event.service_tier,
+        event.batch,
+        event.region,
+        event.tokens_source,
+        sorted(usage.items()),
+    )
+    return blake2b(repr(tuple(facts)).encode(), digest_size=16).digest()

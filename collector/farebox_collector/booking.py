@@ -1,0 +1,148 @@
+"""Books spooled batches in one ledger transaction: spans → events → verdicts → charges → rows.
+
+The rows, their sums and the batch ids stand or fall together, so a batch that is met again after a crash is skipped
+whole. Runs inside the caller's transaction and touches nothing but the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection
+
+from farebox_collector import dialects
+from farebox_collector.billable import Verdict, judge, winner
+from farebox_collector.charging import charge_of, covering_row
+from farebox_collector.spans import Batch
+from farebox_ledger.charges import change_charges
+from farebox_ledger.pricing import PriceBook
+from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.store.writing import BookedEvent, Booking, book, booked_events, lock_traces, seen_batches
+from farebox_ledger.usage import UsageEvent
+
+_EVERYBODY: Final = AllOrganizations()
+_TraceKey: TypeAlias = tuple[int, bytes]
+
+
+class Outcome(msgspec.Struct):
+    """Where the spans of some batches went; the counts are of spans and sum to all of them."""
+
+    rows: int = 0
+    duplicates: int = 0
+    not_genai: int = 0
+    replayed: int = 0
+    changed: int = 0
+    charges: Counter[tuple[str, str | None]] = msgspec.field(default_factory=Counter)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counts of the conservation law, as the spool keeps them."""
+        return {
+            "rows": self.rows,
+            "duplicates": self.duplicates,
+            "not_genai": self.not_genai,
+            "replayed": self.replayed,
+        }
+
+
+class Ledger(msgspec.Struct, frozen=True):
+    """What booking needs to know of the books, besides a transaction."""
+
+    collector_id: str
+    writer_slot: int
+    prices: PriceBook
+
+
+def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledger) -> Outcome:
+    """Book what the books do not hold yet, and change booked charges that the new spans put in another light."""
+    outcome = Outcome()
+    seen = seen_batches(connection, ledger.collector_id, [batch.id for batch in batches])
+    outcome.replayed = sum(len(batch.spans) for batch in batches if batch.id in seen)
+    fresh = [batch for batch in batches if batch.id not in seen]
+    events = _events(fresh, outcome)
+    traces: dict[_TraceKey, list[UsageEvent]] = defaultdict(list)
+    for event in events:
+        traces[event.org_id, event.trace_id].append(event)
+    lock_traces(connection, _EVERYBODY, traces)
+    standing = _standing(connection, events)
+    new: list[Booking] = []
+    changed: list[Booking] = []
+    for key, trace in traces.items():
+        _decide(trace, standing.get(key, {}), ledger.prices, new, changed)
+    outcome.rows = book(
+        connection,
+        _EVERYBODY,
+        new,
+        collector_id=ledger.collector_id,
+        batch_ids=[batch.id for batch in fresh],
+        writer_slot=ledger.writer_slot,
+    )
+    outcome.duplicates = len(events) - outcome.rows
+    if changed:
+        outcome.changed = change_charges(
+            connection, _EVERYBODY, changed, cause="later_span", writer_slot=ledger.writer_slot
+        )
+    outcome.charges.update((booking.charge.status, booking.charge.reason) for booking in new)
+    return outcome
+
+
+def _events(batches: Iterable[Batch], outcome: Outcome) -> list[UsageEvent]:
+    events: list[UsageEvent] = []
+    for batch in batches:
+        sender = batch.sender
+        for span in batch.spans:
+            event = dialects.read(span)
+            if event is None:
+                outcome.not_genai += 1
+                continue
+            event.org_id = sender.org_id
+            event.key = sender.key_id
+            event.received_at_us = batch.received_at_us
+            events.append(event)
+    return events
+
+
+def _standing(connection: Connection, events: Iterable[UsageEvent]) -> dict[_TraceKey, dict[bytes, BookedEvent]]:
+    """Read what is booked of the traces: by trace, by span."""
+    wanted = {(event.org_id, event.day, event.trace_id) for event in events}
+    standing: dict[_TraceKey, dict[bytes, BookedEvent]] = defaultdict(dict)
+    for booked in booked_events(connection, _EVERYBODY, wanted):
+        event = booked.event
+        standing[event.org_id, event.trace_id][event.span_id] = booked
+    return standing
+
+
+def _decide(
+    arrived: list[UsageEvent],
+    standing: dict[bytes, BookedEvent],
+    prices: PriceBook,
+    new: list[Booking],
+    changed: list[Booking],
+) -> None:
+    """Judge one trace anew and put what has to be written into `new` and `changed`."""
+    versions: dict[bytes, list[UsageEvent]] = {span_id: [booked.event] for span_id, booked in standing.items()}
+    for event in arrived:
+        versions.setdefault(event.span_id, []).append(event)
+    chosen = [winner(events) for events in versions.values()]
+    verdicts = judge(chosen)
+    for event in chosen:
+        verdict = verdicts[event.span_id]
+        booked = standing.get(event.span_id)
+        if booked is None:
+            new.append(Booking(event, charge_of(event, verdict, prices)))
+        elif event is not booked.event or not _stands(booked, verdict):
+            changed.append(Booking(event, charge_of(event, verdict, prices)))
+
+
+def _stands(booked: BookedEvent, verdict: Verdict) -> bool:
+    """Say whether a booked charge agrees with the verdict; a billed one is not priced anew, whatever prices are now."""
+    if verdict.is_billed:
+        return booked.charge_status != "suppressed" and booked.reason not in ("needs_review", "aggregate_only")
+    return (booked.charge_status, booked.reason, booked.covered_by) == (
+        verdict.status,
+        verdict.reason,
+        covering_row(booked.event, verdict),
+    )
