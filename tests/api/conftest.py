@@ -31,11 +31,11 @@ class Api:
     zenith_key: str
     system_key: str
 
-    def get(self, path: str, key: str | None = None, **parameters: Any) -> Any:
+    def get(self, path: str, key: str | None = None, /, **parameters: Any) -> Any:
         """Ask as acme's administrator unless another key is given, and answer the response."""
         return self.client.get(path, params=parameters, headers=bearer(key or self.acme_key))
 
-    def json(self, path: str, key: str | None = None, **parameters: Any) -> Any:
+    def json(self, path: str, key: str | None = None, /, **parameters: Any) -> Any:
         """Ask, expect 200, and answer the body."""
         response = self.get(path, key, **parameters)
         assert response.status_code == 200, response.text
