@@ -108,7 +108,8 @@ def equals(name: str, value: Any) -> ColumnElement[bool]:
     """Compare a column; `unpriced` is written out, because only then do planners use the partial index."""
     if (name, value) == ("billing_status", "unpriced"):
         return usage_rows.c.billing_status == literal_column("'unpriced'")
-    return COLUMNS[name] == value
+    same: ColumnElement[bool] = COLUMNS[name] == value
+    return same
 
 
 def in_time(asked: UsageFilter) -> list[ColumnElement[bool]]:
