@@ -7,7 +7,7 @@ Labels are closed sets, never anything that a sender chooses.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -54,7 +54,7 @@ class Telemetry:
         self.changed = self._counter("farebox_changed_charges", "Booked charges that a later span changed.", ())
         self.crashes = self._counter("farebox_booking_crashes", "Attempts at booking that crashed.", ())
         self.commit_seconds = Histogram(
-            "farebox_booking_seconds", "One booking transaction.", registry=self.registry, buckets=_SECONDS
+            "farebox_commit_seconds", "One booking transaction.", registry=self.registry, buckets=_SECONDS
         )
         self.ack_seconds = Histogram(
             "farebox_ack_seconds",
@@ -84,10 +84,6 @@ class Telemetry:
         """Show the spool's totals from now on."""
         self.registry.register(_SpoolMetrics(spool))
 
-    def watch_flag(self, name: str, text: str, is_set: Callable[[], bool]) -> None:
-        """Show a condition as a gauge of 0 or 1."""
-        self.registry.register(_Flag(name, text, is_set))
-
     def exposition(self) -> bytes:
         """Everything in Prometheus's text format."""
         return generate_latest(self.registry)
@@ -97,13 +93,13 @@ class _SpoolMetrics:
     """Reads the spool when Prometheus asks."""
 
     _TOTALS: Final = {
-        "accepted": "Spans of acknowledged requests.",
-        "not_genai": "Spans without generative-AI data, counted and not kept.",
-        "quarantined": "Spans in or once in the quarantine.",
-        "rows": "Spans that became usage rows.",
-        "duplicates": "Spans that stood in the books already.",
-        "replayed": "Spans of batches that were booked before a crash and met again after it.",
-        "quarantine_dropped": "Rejected spans that the bounded quarantine forgot.",
+        "accepted": ("farebox_accepted_spans", "Spans of acknowledged requests."),
+        "not_genai": ("farebox_not_genai_spans", "Spans without generative-AI data, counted and not kept."),
+        "quarantined": ("farebox_quarantined_spans", "Spans in or once in the quarantine."),
+        "rows": ("farebox_booked_spans", "Spans that became usage rows."),
+        "duplicates": ("farebox_duplicate_spans", "Spans that stood in the books already."),
+        "replayed": ("farebox_replayed_spans", "Spans of batches that were booked before a crash and met after it."),
+        "quarantine_dropped": ("farebox_quarantine_dropped_spans", "Rejected spans that the quarantine forgot."),
     }
 
     def __init__(self, spool: Spool) -> None:
@@ -111,8 +107,8 @@ class _SpoolMetrics:
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._spool.snapshot()
-        for name, text in self._TOTALS.items():
-            yield CounterMetricFamily(f"farebox_{name}_spans", text, snapshot.counters.get(name, 0))
+        for counter, (name, text) in self._TOTALS.items():
+            yield CounterMetricFamily(name, text, snapshot.counters.get(counter, 0))
         yield from self._gauges(snapshot)
 
     def _gauges(self, snapshot: Snapshot) -> Iterator[Metric]:
@@ -132,11 +128,3 @@ class _SpoolMetrics:
             ),
         ):
             yield GaugeMetricFamily(name, text, value)
-
-
-class _Flag:
-    def __init__(self, name: str, text: str, is_set: Callable[[], bool]) -> None:
-        self._name, self._text, self._is_set = name, text, is_set
-
-    def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily(self._name, self._text, float(self._is_set()))

@@ -53,7 +53,7 @@ _OPTIONS: Final = (
 )
 
 
-class GrpcReceiver(grpc.GenericRpcHandler[Any, Any]):
+class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic in the stubs alone
     """Finds the handler of each call."""
 
     def __init__(
