@@ -19,7 +19,7 @@ from farebox_collector import dialects
 from farebox_collector.config import CollectorConfig
 from farebox_collector.database import Books, LedgerKeys
 from farebox_collector.decode import Selection
-from farebox_collector.errors import InvalidSetting
+from farebox_collector.errors import CollectorError, InvalidSetting
 from farebox_collector.intake import Intake
 from farebox_collector.locking import FileLock
 from farebox_collector.pipeline import Pipeline
@@ -33,6 +33,8 @@ from farebox_collector.spool import Spool
 from farebox_collector.telemetry import Telemetry
 from farebox_ledger.store.engine import default_database_url, open_engine
 from farebox_ledger.usage import org_id_of
+
+__all__ = ["Collector", "CollectorConfig", "CollectorError"]  # all that `farebox up` needs of the collector
 
 logger = logging.getLogger(__name__)
 
