@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal, InvalidOperation
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -22,6 +22,9 @@ from farebox_ledger.money import decimal_text
 from farebox_ledger.pricing import Band, OffPeak, Price, Rates, RateTable, Tier, WebSearch, Window, overlay, price_id
 from farebox_ledger.pricing.names import canonical_provider, comparable, without_own_provider
 
+_Shape = TypeVar("_Shape")
+_Number: TypeAlias = int | Decimal
+_Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^\d\d:\d\d-\d\d:\d\d$")]
 _Entry: TypeAlias = Mapping[str, Any]  # one model of an untyped JSON file; every value is checked where it is read
 
 _NOT_MODELS: Final = frozenset({"sample_spec", "fallback_generalizations"})
@@ -52,6 +55,13 @@ class LitellmCatalog(msgspec.Struct, frozen=True):
     without_price: list[str]
     merged: list[tuple[str, str]]
     unknown_keys: dict[str, int]
+
+
+class _ListedWindow(msgspec.Struct):
+    """Hours as LiteLLM writes them: one `HH:MM-HH:MM` or several, on days counted from 1, Monday."""
+
+    hours_utc: _Span | list[_Span]
+    weekdays: tuple[Annotated[int, msgspec.Meta(ge=1, le=7)], ...] = (1, 2, 3, 4, 5, 6, 7)
 
 
 class _Unusable(Exception):
@@ -242,7 +252,7 @@ def _take_ranges(draft: _Draft, entry: _Entry) -> bool:
         raise _Unusable("tiered_pricing goes by something else than the length of the input")
     expected = 0
     for one in ranges:
-        begin, end = (int(Decimal(bound)) for bound in one["range"])
+        begin, end = (int(bound) for bound in _shaped("tiered_pricing.range", one["range"], tuple[_Number, _Number]))
         if begin != expected:
             raise _Unusable(f"tiered_pricing leaves a gap before {begin} tokens")
         expected = end
@@ -300,22 +310,21 @@ def _off_peak(entry: _Entry) -> OffPeak | None:
     return OffPeak(rates, tuple(_window(window) for window in listed["windows"]), _MINUTES_AHEAD[calendar])
 
 
-def _window(listed: _Entry) -> Window:
-    hours = listed["hours_utc"]
-    spans = [hours] if isinstance(hours, str) else hours
+def _window(listed: object) -> Window:
+    window = _shaped("off_peak_pricing.windows", listed, _ListedWindow)
     minutes: list[tuple[int, int]] = []
-    for span in spans:
-        start, end = (_minute(time) for time in span.split("-"))
-        if start < (end or 1440):
-            minutes.append((start, end or 1440))
-        else:
-            minutes.extend([(start, 1440), (0, end)])
-    return Window(tuple(int(day) for day in listed.get("weekdays", range(1, 8))), tuple(minutes))
+    for span in [window.hours_utc] if isinstance(window.hours_utc, str) else window.hours_utc:
+        start_hour, start_minute, end_hour, end_minute = (int(part) for part in re.split("[:-]", span))
+        start, end = start_hour * 60 + start_minute, end_hour * 60 + end_minute or 1440
+        minutes.extend([(start, end)] if start < end else [(start, 1440), (0, end)])
+    return Window(window.weekdays, tuple(minutes))
 
 
-def _minute(time: str) -> int:
-    hour, minute = time.split(":")
-    return int(hour) * 60 + int(minute)
+def _shaped(key: str, value: object, shape: type[_Shape]) -> _Shape:
+    try:
+        return msgspec.convert(value, shape)
+    except msgspec.ValidationError as error:
+        raise _Unusable(f"{key}: {error}") from None
 
 
 def _is_all_zero(rates: Rates) -> bool:

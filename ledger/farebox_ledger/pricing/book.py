@@ -341,11 +341,11 @@ class _Search:
         return min(fitting, key=_specificity, default=None)
 
     def _why_not(self, names: Sequence[_Name], provider: str, model: str) -> NoMatch:
+        if self.is_ambiguous:
+            return self._no_match("ambiguous_model", self.rejected[-1], provider, model)
         if self.met:
             detail = f"{_title(self.met[0])} is not valid on {_moment(self.at_us)}"
             return self._no_match("no_price_at_time", detail, provider, model)
-        if self.is_ambiguous:
-            return self._no_match("ambiguous_model", self.rejected[-1], provider, model)
         if provider not in self.book._providers:
             return self._no_match("unknown_provider", f"no price of provider {provider!r} is known", provider, model)
         tried = ", ".join(dict.fromkeys(name.candidate.key for name in names))

@@ -129,7 +129,7 @@ class _Sheet:
 def _add_input(sheet: _Sheet, usage: Usage, mode: str | None) -> None:
     split = split_input(usage, sheet.plan)
     sheet.invalid = sheet.invalid or split.invalid
-    if split.whole and _is_priced(split, sheet.plan):
+    if _is_billed_by_tokens(sheet, usage, split, _INPUT_UNITS):
         sheet.add_split(split, "input_tokens")
         beside = _UNITS_BESIDE_TOKENS.get(mode) if mode else None
         if beside:
@@ -144,14 +144,26 @@ def _add_output(sheet: _Sheet, usage: Usage) -> None:
     if usage.output_images and not usage.image_output_tokens and "output_images" in sheet.plan.apart:
         # The output tokens of such a call are the tokens of its images, which the price per image contains.
         _add_units(sheet, usage, _OUTPUT_UNITS)
-    elif split.whole and _is_priced(split, sheet.plan):
+    elif _is_billed_by_tokens(sheet, usage, split, _OUTPUT_UNITS):
         sheet.add_split(split, "output_tokens")
     elif not _add_units(sheet, usage, _OUTPUT_UNITS) and split.whole:
         sheet.gap = sheet.gap or "output_tokens"
 
 
-def _is_priced(split: TokenSplit, plan: RatePlan) -> bool:
-    return any(key in plan.apart for _, quantity, key in split.parts if quantity)
+def _is_billed_by_tokens(sheet: _Sheet, usage: Usage, split: TokenSplit, units: tuple[str, ...]) -> bool:
+    """Say whether one side of the call is billed by its tokens rather than by units that measure the same thing.
+
+    A token rate of 0 beside a unit that has a price is no price: LiteLLM lists rerankers so.
+    """
+    if not split.whole:
+        return False
+    plan = sheet.plan
+    keys = [key for _, quantity, key in split.parts if quantity and key in plan.apart]
+    for key in keys:
+        rate = plan.rates.get(key)
+        if rate is None or rate.price:
+            return True
+    return bool(keys) and not any(unit in plan.apart and getattr(usage, unit) for unit in units)
 
 
 def _add_units(sheet: _Sheet, usage: Usage, dimensions: tuple[str, ...]) -> bool:
