@@ -1,0 +1,210 @@
+"""Meter one call of a wrapped method: read the request, call, read the answer, end the span.
+
+Comes in: calls of patched methods. Goes out: their results, unchanged, or a proxy where the result is a stream. What
+the app sees of a call (result, exception, arguments) is what the SDK made; our own faults end in `farebox.safety`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from farebox import attribution, bodies, config, exporting, safety, spans, streams
+from farebox.reading import Arguments, Attributes, Reading, Request
+
+if TYPE_CHECKING:
+    from farebox.sdks import Sdk
+
+_sdks: dict[str, Sdk] = {}
+_settings: config.Settings | None = None
+
+
+class Switch:
+    """Turns one wrapper into a plain pass-through, for when somebody else has wrapped it since."""
+
+    __slots__ = ("is_on",)
+
+    def __init__(self) -> None:
+        self.is_on = True
+
+
+class Call:
+    """One metered call on its way, from the request to the end of its span."""
+
+    __slots__ = ("attributes", "reading", "request", "scope", "sdk", "span")
+
+    def __init__(self, scope: str, sdk: Sdk, request: Request, span: spans.CallSpan, attributes: Attributes) -> None:
+        self.scope = scope
+        self.sdk = sdk
+        self.request = request
+        self.span = span
+        self.attributes = attributes
+        self.reading = Reading(request)
+
+    def receive(self, result: Any) -> Any:
+        """Read the answer and end the span; for a stream or an unread body, put a proxy or a watch in its way."""
+        try:
+            if self.request.is_stream and streams.is_stream(result):
+                return streams.proxy(result, self)
+            body = bodies.body_of(result)
+            if body is not None and bodies.watch(body, self):
+                return result
+            self.read(result if body is None else bodies.decoded(body))
+        except Exception:  # noqa: BLE001 - the app gets its result whatever happens here
+            safety.report(f"{self.scope}.read_response")
+        self.end()
+        return result
+
+    def read(self, answer: Any) -> None:
+        if answer is not None:
+            self.sdk.read_response(answer, self.reading)
+
+    def read_chunk(self, chunk: Any) -> None:
+        self.sdk.read_chunk(chunk, self.reading)
+
+    def fail(self, error: BaseException) -> None:
+        """End the span of a call that raised; an answer that came before the exception still counts."""
+        try:
+            for answer in self.request.seen:
+                self.read(answer)
+        except Exception:  # noqa: BLE001 - the app gets its own exception whatever happens here
+            safety.report(f"{self.scope}.read_response")
+        self.end(outcome_of(error), error)
+
+    def end(self, outcome: str = spans.COMPLETED, error: BaseException | None = None) -> None:
+        """End the span, once; never raises."""
+        try:
+            if self.reading.is_discarded:
+                self.span.discard()
+            elif self.span.is_open:
+                for child in self.reading.children:
+                    self.span.end_child(self.scope, {**self._inherited(), **child})
+                self.attributes.update(self.reading.attributes)
+                self.span.end(self.attributes, outcome, error)
+        except Exception:  # noqa: BLE001 - may run in garbage collection and in the app's exception handling
+            safety.report(f"{self.scope}.end")
+
+    def _inherited(self) -> Attributes:
+        """What a further model inside this call shares with it: who pays, the provider, the place."""
+        own = (spans.REQUEST_MODEL, spans.REQUEST_STREAM, spans.TIME_TO_FIRST_CHUNK)
+        return {name: value for name, value in self.attributes.items() if name not in own}
+
+
+def outcome_of(error: BaseException) -> str:
+    """A call that was stopped from outside is cancelled; all else that raises is an error."""
+    stopped = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+    return spans.CANCELLED if isinstance(error, stopped) else spans.ERROR
+
+
+def settings() -> config.Settings:
+    """The settings of this process, read from the environment when the first SDK is imported."""
+    global _settings
+    if _settings is None:
+        _settings = config.read()
+        attribution.set_defaults(_settings)
+    return _settings
+
+
+def switched_off_by(sdk: str) -> str | None:
+    """The name of the setting that leaves this SDK alone, None when it is to be metered."""
+    if sdk in settings().disabled_sdks:
+        return "FAREBOX_DISABLED_SDKS"
+    disabled = os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "")
+    if "farebox" in (part.strip() for part in disabled.split(",")):
+        return "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+    return None if settings().allows(sdk) else "FAREBOX_INSTRUMENT"
+
+
+def know(name: str, sdk: Sdk) -> None:
+    """Take the SDK file into service, and have the pipeline ready before its first call."""
+    _sdks[name] = sdk
+    exporting.prepare()
+
+
+def wrapped(name: str, original: Callable[..., Any]) -> tuple[Any, Switch]:
+    """A wrapper around a method of the SDK, and the switch that turns it off."""
+    sdk, scope, switch = _sdks[name], f"farebox.sdks.{name}", Switch()
+
+    def meter(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not switch.is_on or attribution.is_suppressed():
+            return inner(*args, **kwargs)
+        call = _opened(scope, sdk, owner, args, kwargs)
+        if call is None:
+            return inner(*args, **kwargs)
+        if call.request.arguments is not None:
+            args, kwargs = call.request.arguments
+        try:
+            result = inner(*args, **kwargs)
+        except BaseException as error:
+            again = _retry(call, error)
+            if again is None:
+                call.fail(error)
+                raise
+        else:
+            return call.receive(result)
+        try:
+            result = inner(*again[0], **again[1])
+        except BaseException as error:
+            call.fail(error)
+            raise
+        return call.receive(result)
+
+    async def meter_async(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not switch.is_on or attribution.is_suppressed():
+            return await inner(*args, **kwargs)
+        call = _opened(scope, sdk, owner, args, kwargs)
+        if call is None:
+            return await inner(*args, **kwargs)
+        if call.request.arguments is not None:
+            args, kwargs = call.request.arguments
+        try:
+            result = await inner(*args, **kwargs)
+        except BaseException as error:
+            again = _retry(call, error)
+            if again is None:
+                call.fail(error)
+                raise
+        else:
+            return call.receive(result)
+        try:
+            result = await inner(*again[0], **again[1])
+        except BaseException as error:
+            call.fail(error)
+            raise
+        return call.receive(result)
+
+    is_async = inspect.iscoroutinefunction(original)
+    return wrapt.FunctionWrapper(original, meter_async if is_async else meter), switch
+
+
+def _opened(scope: str, sdk: Sdk, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+    """Read the request and open its span; None when the call is not to be metered, or cannot be."""
+    try:
+        request = sdk.read_request(owner, args, kwargs)
+        if request is None:
+            return None
+        attributes = spans.base_attributes(request.operation, request.provider, request.model)
+        attributes.update(request.attributes)
+        if request.is_stream:
+            attributes[spans.REQUEST_STREAM] = True
+        span = spans.open_span(scope, request.operation, request.model)
+        return None if span is None else Call(scope, sdk, request, span, attributes)
+    except Exception:  # noqa: BLE001 - the app's call goes on, unmetered
+        safety.report(f"{scope}.read_request")
+        return None
+
+
+def _retry(call: Call, error: BaseException) -> Arguments | None:
+    """Other arguments for a second try, where the first failed for what we had added to the request."""
+    if call.request.retry is None or not isinstance(error, Exception):
+        return None
+    try:
+        return call.request.retry(error)
+    except Exception:  # noqa: BLE001 - the app gets its own exception
+        safety.report(f"{call.scope}.retry")
+        return None

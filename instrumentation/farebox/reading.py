@@ -1,0 +1,79 @@
+"""What an SDK file says about a call: the `Request` that it saw, and the `Reading` that it takes of the answer.
+
+Comes in: objects of the SDKs. Goes out: span attributes by the names of `farebox.spans`. It holds counts and names
+only, never a prompt or a completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+AttributeValue: TypeAlias = str | bool | int | float | list[str]
+Attributes: TypeAlias = dict[str, AttributeValue]
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class Request:
+    """One call as it leaves the app; made by `read_request`.
+
+    `attributes` are facts known before the answer. `arguments` replaces those of the app (None: they stay). After an
+    exception, `retry` may name other arguments with which the call is made once more (None: the exception stands).
+    `is_hidden` tells which chunks of a stream the app did not ask for. `seen` collects answers that the SDK got but
+    may fail to hand over, such as one that its parser refuses after it was billed. `is_counted_once` marks a look at an
+    answer that an earlier call may have brought about, and booked.
+    """
+
+    __slots__ = (
+        "arguments", "attributes", "is_counted_once", "is_hidden", "is_stream", "model", "operation", "provider",
+        "retry", "seen",
+    )  # fmt: skip
+
+    def __init__(self, operation: str, provider: str, model: str | None, *, is_stream: bool = False) -> None:
+        self.operation = operation
+        self.provider = provider
+        self.model = model
+        self.is_stream = is_stream
+        self.attributes: Attributes = {}
+        self.arguments: Arguments | None = None
+        self.retry: Callable[[Exception], Arguments | None] | None = None
+        self.is_hidden: Callable[[Any], bool] | None = None
+        self.seen: list[Any] = []
+        self.is_counted_once = False
+
+
+class Reading:
+    """What is known of the answer so far.
+
+    `attributes` hold what goes onto the span. `notes` are the SDK file's own, kept between the chunks of a stream.
+    `children` are answers of further models inside this one, each the attributes of a span of its own. `is_discarded`
+    means that the call is no use of a model (a status poll, or an answer already counted).
+    """
+
+    __slots__ = ("attributes", "children", "is_discarded", "notes", "request")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.attributes: Attributes = {}
+        self.notes: dict[str, Any] = {}
+        self.children: list[Attributes] = []
+        self.is_discarded = request.is_counted_once
+
+    def put(self, name: str, value: object) -> None:
+        """Keep a count or a name; None says nothing and is skipped, 0 is kept."""
+        if value is not None and isinstance(value, (str, int, float)):
+            self.attributes[name] = value
+
+
+def fields(part: object) -> Mapping[str, Any]:
+    """The fields of a part of an answer, undeclared ones included; empty for None.
+
+    Takes decoded JSON and the model objects of the SDKs (pydantic 1 and 2, plain classes) alike.
+    """
+    if part is None:
+        return {}
+    if isinstance(part, dict):
+        return part
+    known: dict[str, Any] = getattr(part, "__dict__", {})
+    extra = getattr(part, "__pydantic_extra__", None)
+    return {**known, **extra} if extra else known

@@ -1,0 +1,208 @@
+"""Stand between the app and a stream, unseen: the same chunks, and a span that ends exactly once.
+
+Comes in: stream objects of the SDKs. Goes out: proxies that are instances of the same classes and pass everything
+through. The span ends when the stream is read to its end, fails, is closed early, is cancelled, or is dropped and
+collected; whatever happens first counts. Chunks that only we have asked for are left out.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol
+
+import wrapt
+
+from farebox import bodies, safety, spans
+from farebox.reading import Reading, Request
+
+
+class MeteredCall(Protocol):
+    """What a stream needs to know of its call."""
+
+    scope: str
+    request: Request
+    reading: Reading
+    span: spans.CallSpan
+
+    def read_chunk(self, chunk: Any) -> None: ...
+
+    def fail(self, error: BaseException) -> None: ...
+
+    def end(self, outcome: str = ..., error: BaseException | None = ...) -> None: ...
+
+
+def is_stream(result: Any) -> bool:
+    """Whether an answer is iterated chunk by chunk; models and raw responses are not."""
+    kind = type(result)
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
+
+def proxy(stream: Any, call: MeteredCall) -> Any:
+    """The proxy of the right kind, with the body below it watched for a close that passes the proxy by."""
+    meter = StreamMeter(call)
+    made = AsyncStreamProxy(stream, meter) if hasattr(type(stream), "__anext__") else StreamProxy(stream, meter)
+    weakref.finalize(made, meter.dropped)
+    bodies.watch_close(getattr(stream, "response", None), meter.closed)
+    return made
+
+
+class StreamMeter:
+    """What is learned while a stream is read. It never refers to the proxy, which must be free to be collected."""
+
+    __slots__ = ("_call", "_has_failed", "_is_hidden", "_read_chunk", "is_first", "is_reading")
+
+    def __init__(self, call: MeteredCall) -> None:
+        self._call = call
+        self._read_chunk = call.read_chunk
+        self._is_hidden = call.request.is_hidden
+        self._has_failed = False
+        self.is_first = True
+        self.is_reading = False
+
+    def shows(self, chunk: Any) -> bool:
+        """Read a chunk; False when the app has not asked for it."""
+        try:
+            if self.is_first:
+                self.is_first = False
+                waited_s = time.perf_counter() - self._call.span.started_s
+                self._call.reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
+            if not self._has_failed:
+                self._read_chunk(chunk)
+            return self._is_hidden is None or not self._is_hidden(chunk)
+        except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
+            self._has_failed = True
+            safety.report(f"{self._call.scope}.read_chunk")
+            return True
+
+    def completed(self) -> None:
+        self._call.end()
+
+    def failed(self, error: BaseException) -> None:
+        self._call.fail(error)
+
+    def closed(self) -> None:
+        """The body below was closed; inside a read that is the SDK tidying up after the last chunk."""
+        if not self.is_reading:
+            self._call.end(spans.CLOSED_EARLY)
+
+    def left(self, error: BaseException | None) -> None:
+        """The app leaves the stream's `with` block, through `error` if there is one."""
+        if isinstance(error, CancelledError):
+            self._call.end(spans.CANCELLED)
+
+    def dropped(self) -> None:
+        self._call.end(spans.DROPPED)
+
+
+class StreamProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt is untyped
+    """A synchronous stream."""
+
+    def __init__(self, stream: Any, meter: StreamMeter) -> None:
+        super().__init__(stream)
+        self._self_meter = meter
+        self._self_iterator: Iterator[Any] = iter(stream) if not hasattr(type(stream), "__next__") else stream
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        meter: StreamMeter = self._self_meter
+        meter.is_reading = True
+        try:
+            chunk = self._self_iterator.__next__()
+            while not meter.shows(chunk):
+                chunk = self._self_iterator.__next__()
+        except StopIteration:
+            meter.completed()
+            raise
+        except BaseException as error:
+            meter.failed(error)
+            raise
+        finally:
+            meter.is_reading = False
+        return chunk
+
+    def __enter__(self) -> Any:
+        entered = self.__wrapped__.__enter__()
+        return self if entered is self.__wrapped__ else entered
+
+    def __exit__(self, *raised: Any) -> Any:
+        self._self_meter.left(raised[1])
+        try:
+            return self.__wrapped__.__exit__(*raised)
+        finally:
+            self._self_meter.closed()
+
+    @property
+    def close(self) -> Any:
+        return _closing(self.__wrapped__.close, self._self_meter)
+
+
+class AsyncStreamProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt is untyped
+    """An asynchronous stream."""
+
+    def __init__(self, stream: Any, meter: StreamMeter) -> None:
+        super().__init__(stream)
+        self._self_meter = meter
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        meter: StreamMeter = self._self_meter
+        meter.is_reading = True
+        try:
+            chunk = await self.__wrapped__.__anext__()
+            while not meter.shows(chunk):
+                chunk = await self.__wrapped__.__anext__()
+        except StopAsyncIteration:
+            meter.completed()
+            raise
+        except BaseException as error:
+            meter.failed(error)
+            raise
+        finally:
+            meter.is_reading = False
+        return chunk
+
+    async def __aenter__(self) -> Any:
+        entered = await self.__wrapped__.__aenter__()
+        return self if entered is self.__wrapped__ else entered
+
+    async def __aexit__(self, *raised: Any) -> Any:
+        self._self_meter.left(raised[1])
+        try:
+            return await self.__wrapped__.__aexit__(*raised)
+        finally:
+            self._self_meter.closed()
+
+    @property
+    def close(self) -> Any:
+        return _closing_async(self.__wrapped__.close, self._self_meter)
+
+    @property
+    def aclose(self) -> Any:
+        return _closing_async(self.__wrapped__.aclose, self._self_meter)
+
+
+def _closing(close: Any, meter: StreamMeter) -> Any:
+    def closing(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return close(*args, **kwargs)
+        finally:
+            meter.closed()
+
+    return closing
+
+
+def _closing_async(close: Any, meter: StreamMeter) -> Any:
+    async def closing(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await close(*args, **kwargs)
+        finally:
+            meter.closed()
+
+    return closing
