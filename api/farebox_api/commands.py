@@ -8,16 +8,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, TypeAlias
 
 from sqlalchemy import Engine
 
 from farebox_api.config import ApiConfig
-from farebox_api.errors import ApiError
+from farebox_api.errors import CannotStart
 from farebox_api.logs import configure_logging
-from farebox_ledger.errors import LedgerError
+from farebox_ledger.errors import InvalidInput, LedgerError
 from farebox_ledger.store.engine import default_database_url, open_engine
 from farebox_ledger.store.migrations import ensure_schema
+from farebox_ledger.store.prices import ensure_shipped_prices
 
 Service: TypeAlias = Callable[[ApiConfig, Engine, asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -38,7 +40,7 @@ def up(arguments: list[str]) -> int:
     argparse.ArgumentParser("farebox up", description=_UP_HELP).parse_args(arguments)
     from farebox_api.standalone import serve_all
 
-    return _run("farebox up", serve_all)
+    return _run("farebox up", partial(serve_all, os.environ, _say))
 
 
 async def _serve_api(config: ApiConfig, engine: Engine, stop: asyncio.Event) -> None:
@@ -46,25 +48,37 @@ async def _serve_api(config: ApiConfig, engine: Engine, stop: asyncio.Event) -> 
     from farebox_api.serving import Server
 
     server = Server(create_app(config, engine), config.listen, config.tls)
-    print(f"farebox api: {await server.start()}", flush=True)
+    _say(f"farebox api: {await server.start()}")
     await server.run_until(stop)
 
 
 def _run(command: str, service: Service) -> int:
-    """Run a service over its database; what the operator can cure is one line on standard error and exit code 1."""
+    """Run a service over its database; what the operator can cure is one line on standard error.
+
+    The exit code is 0 after a clean end, 1 when the database is not ready, 2 when a setting is in the way.
+    """
     try:
         config = ApiConfig.from_environ(os.environ)
         configure_logging(config.log_level, config.log_format)
         engine = open_engine(config.database_url or default_database_url())
         try:
             ensure_schema(engine)
+            ensure_shipped_prices(engine)
             asyncio.run(_until_signalled(service, config, engine))
         finally:
             engine.dispose()
-    except (ApiError, LedgerError) as error:
+    except (CannotStart, InvalidInput) as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 2
+    except LedgerError as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _say(line: str) -> None:
+    """Print a line that others wait for, at once."""
+    print(line, flush=True)
 
 
 async def _until_signalled(service: Service, config: ApiConfig, engine: Engine) -> None:

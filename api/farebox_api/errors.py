@@ -1,7 +1,8 @@
 """What can go wrong between a request and the ledger, by who has to act.
 
 ApiError
-├── ConfigError         a setting is wrong; the start stops with one line that names the variable
+├── CannotStart         a setting, or something that already runs, is in the way of the start
+│   └── ConfigError     … a setting; the message is one line that names the variable
 ├── InvalidRequest      400: the request says something that cannot be understood; names every place
 ├── Unauthenticated     401: no key, or one that opens nothing
 ├── Forbidden           403: the key is good, and not for this
@@ -28,7 +29,11 @@ class ApiError(Exception):
     """Any fault that the API reports on purpose."""
 
 
-class ConfigError(ApiError):
+class CannotStart(ApiError):
+    """A setting, or something that already runs, is in the way of the start; the message says which, in one line."""
+
+
+class ConfigError(CannotStart):
     """A setting has a value that cannot be used."""
 
     def __init__(self, variable: str, detail: str) -> None:

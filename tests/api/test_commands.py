@@ -1,4 +1,4 @@
-"""`farebox api` as an operator meets it: a process, its lines, its exit code."""
+"""`farebox api` and `farebox up` as an operator meets them: a process, its lines, its exit code."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_taken_port_is_one_line_that_names_the_variable(start: Any) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         command = start("api", FAREBOX_API_LISTEN=address)
 
-        assert command.wait() == 1
+        assert command.wait() == 2
 
     assert command.text.count("\n") == 1
     assert command.text.startswith(f"farebox api: FAREBOX_API_LISTEN: cannot listen on {address}: ")
@@ -143,7 +143,7 @@ def test_a_taken_port_is_one_line_that_names_the_variable(start: Any) -> None:
 def test_a_wrong_setting_is_one_line_that_names_the_variable(start: Any, variable: str, value: str) -> None:
     command = start("api", **{variable: value})
 
-    assert command.wait() == 1
+    assert command.wait() == 2
     assert command.text.count("\n") == 1
     assert command.text.startswith(f"farebox api: {variable}: ")
 
@@ -156,3 +156,48 @@ def test_a_schema_of_another_version_is_refused_with_the_cure(start: Any, tmp_pa
 
     assert command.wait() == 1
     assert re.fullmatch(r"farebox api: the schema of \S+ is newer than this farebox: upgrade farebox\n", command.text)
+
+
+def test_farebox_up_runs_both_and_shows_the_admin_key_once(start: Any) -> None:
+    first = start("up")
+    url = first.wait_for(r"farebox up: api (http://127\.0\.0\.1:\d+)")
+    key = first.wait_for(r"farebox up: admin key (fbx_\w{8}_\w{43})")
+    collector = first.wait_for(r"farebox collector: grpc 127\.0\.0\.1:\d+, http (127\.0\.0\.1:\d+)")
+
+    organizations = httpx.get(f"{url}/v1/organizations", headers=bearer(key), timeout=10).json()
+    price = httpx.get(f"{url}/v1/prices/resolve?provider=openai&model=gpt-4o", headers=bearer(key), timeout=10).json()
+
+    assert [item["slug"] for item in organizations["items"]] == ["default"]
+    assert price["price"]["source"] == "litellm"
+    assert httpx.get(f"http://{collector}/healthz", timeout=10).status_code == 200
+    assert first.end() == 0
+    assert first.text.count(key) == 1
+
+    second = start("up")
+    url = second.wait_for(r"farebox up: api (http://\S+)")
+
+    assert httpx.get(f"{url}/v1/organizations", headers=bearer(key), timeout=10).status_code == 200
+    assert second.end(signal.SIGINT) == 0
+    assert "admin key" not in second.text
+    assert "Traceback" not in first.text + second.text
+
+
+@pytest.mark.parametrize("door", ["API", "GRPC", "HTTP"])
+def test_farebox_up_names_the_variable_of_a_taken_port(start: Any, door: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = start("up", **{f"FAREBOX_{door}_LISTEN": f"127.0.0.1:{taken.getsockname()[1]}"})
+
+        assert command.wait() == 2
+
+    assert f"farebox up: FAREBOX_{door}_LISTEN: " in command.text
+    assert "Traceback" not in command.text
+
+
+def test_farebox_up_makes_the_organization_that_is_asked_for(start: Any) -> None:
+    command = start("up", FAREBOX_DEFAULT_ORG="acme", FAREBOX_ADMIN_KEY=BOOTSTRAP_KEY)
+    url = command.wait_for(r"farebox up: api (http://\S+)")
+
+    organizations = httpx.get(f"{url}/v1/organizations", headers=bearer(BOOTSTRAP_KEY), timeout=10).json()
+
+    assert [item["slug"] for item in organizations["items"]] == ["acme"]
+    assert command.end() == 0
