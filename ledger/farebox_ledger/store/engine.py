@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from platformdirs import user_data_path
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from farebox_ledger.errors import DatabaseNotReady, InvalidInput
 from farebox_ledger.store.scope import Scope
@@ -75,6 +75,11 @@ def redacted(url: str | URL) -> str:
     except (ArgumentError, ValueError):
         return "(an unreadable URL)"
     return parsed.set(query=dict.fromkeys(parsed.query, "hidden")).render_as_string(hide_password=True)
+
+
+def first_line(error: DBAPIError) -> str:
+    """Say in one line what the database complains about, without statement and values."""
+    return str(error.orig).strip().partition("\n")[0]
 
 
 def _parsed(url: str) -> URL:

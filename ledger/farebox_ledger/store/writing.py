@@ -37,7 +37,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from farebox_ledger.errors import InvalidInput, NotFound
 from farebox_ledger.pricing.charge import Charge
-from farebox_ledger.store.engine import is_sqlite, transaction
+from farebox_ledger.store.engine import first_line, is_sqlite, transaction
 from farebox_ledger.store.rollups import Tally, post
 from farebox_ledger.store.rows import POSITION, Record, RowValues, clean_text, event_of, row_values, user_reference
 from farebox_ledger.store.schema import (
@@ -288,8 +288,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (IntegrityError, DataError) as error:
-        reason = str(error.orig).strip().partition("\n")[0]
-        raise InvalidInput("bookings", f"the database refuses a row: {reason}") from error
+        raise InvalidInput("bookings", f"the database refuses a row: {first_line(error)}") from error
     except OverflowError as error:
         raise InvalidInput("bookings", "a number does not fit into 64 bits") from error
 

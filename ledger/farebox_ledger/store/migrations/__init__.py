@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady
-from farebox_ledger.store.engine import is_sqlite, redacted, transaction
+from farebox_ledger.store.engine import first_line, is_sqlite, redacted, transaction
 from farebox_ledger.store.schema import metadata
 from farebox_ledger.store.scope import AllOrganizations
 
@@ -107,7 +107,7 @@ def _reached(engine: Engine) -> Iterator[None]:
         yield
     except OperationalError as error:
         raise DatabaseNotReady(
-            f"{redacted(engine.url)} cannot be used ({str(error.orig).strip()}): check FAREBOX_DATABASE_URL"
+            f"{redacted(engine.url)} cannot be used ({first_line(error)}): check FAREBOX_DATABASE_URL"
         ) from error
 
 
