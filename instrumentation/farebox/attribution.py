@@ -7,6 +7,7 @@ plain new thread starts without it, as with every context variable.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -76,11 +77,21 @@ class attribute:  # noqa: N801 - used as a verb: `with farebox.attribute(user="a
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        given = dict(
-            user=user, user_email=user_email, project=project, service=service, action=action, category=category,
-            task_type=task_type, task_id=task_id, content_type=content_type, content_ref=content_ref, session=session,
-            model_config=model_config, upstream=upstream,
-        )  # fmt: skip
+        given = {
+            "user": user,
+            "user_email": user_email,
+            "project": project,
+            "service": service,
+            "action": action,
+            "category": category,
+            "task_type": task_type,
+            "task_id": task_id,
+            "content_type": content_type,
+            "content_ref": content_ref,
+            "session": session,
+            "model_config": model_config,
+            "upstream": upstream,
+        }
         self._named: Attributes = {NAMES[name]: str(value) for name, value in given.items() if value is not None}
         self._tags = _tag_list(tags)
         self._metadata = dict(metadata) if isinstance(metadata, Mapping) else {}
@@ -183,7 +194,7 @@ def encode_metadata(metadata: Mapping[str, Any]) -> str | None:
     return encoded
 
 
-def _tag_list(tags: Iterable[str] | None) -> list[str]:
+def _tag_list(tags: object) -> list[str]:
     if tags is None:
         return []
     if isinstance(tags, str):
@@ -201,10 +212,8 @@ def _appended(outer: object, inner: list[str]) -> list[str]:
 
 def _restore(variable: ContextVar[Any], token: Token[Any]) -> None:
     """Undo a set; a block left in another context than it was entered in has nothing to undo there."""
-    try:
+    with contextlib.suppress(ValueError):
         variable.reset(token)
-    except ValueError:
-        pass
 
 
 def _decorated(

@@ -10,12 +10,17 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import wrapt
 
 from farebox import safety, spans
 from farebox.reading import Request
+
+if TYPE_CHECKING:
+    Proxy: TypeAlias = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy  # not subscriptable before wrapt 2
 
 JSON_MAX_BYTES = 64 * 1024 * 1024
 #: Only events with one of these are decoded: they hold counts, or say how the stream ends.
@@ -70,7 +75,7 @@ def watch_close(response: Any, closed: Callable[[], None]) -> None:
     response.stream = CloseWatch(response.stream, closed)
 
 
-class CloseWatch(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt is untyped
+class CloseWatch(Proxy):
     """A byte stream that says when it is closed."""
 
     def __init__(self, stream: Any, closed: Callable[[], None]) -> None:

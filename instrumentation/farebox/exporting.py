@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -130,7 +130,7 @@ class Exporter:
                 try:
                     self._wait()
                     with self._working:
-                        self._drain(self._closes_at_s or time.monotonic() + SEND_TIMEOUT_S)
+                        self._drain(self._deadline_s())
                 except Exception:  # noqa: BLE001 - a thread of control: it must outlive any fault
                     safety.report("exporting.thread")
                     time.sleep(BATCH_DELAY_S)
@@ -201,6 +201,9 @@ class Exporter:
         if time.monotonic() >= deadline_s:
             return False
         return self._send(payload, deadline_s).verdict in (Verdict.ACCEPTED, Verdict.POISON)
+
+    def _deadline_s(self) -> float:
+        return time.monotonic() + SEND_TIMEOUT_S if self._closes_at_s is None else self._closes_at_s
 
     def _is_due(self) -> bool:
         return self._closes_at_s is not None or time.monotonic() >= self._next_try_s

@@ -140,7 +140,7 @@ def _load(root: str) -> None:
     if setting:
         _off[name] = setting
         return
-    sdk: Sdk = import_module(f"farebox.sdks.{name}")  # type: ignore[assignment]  # a module of that shape
+    sdk: Sdk = import_module(f"farebox.sdks.{name}")
     metering.know(name, sdk)
     _patches[name] = [Patch(name, target) for target in sdk.TARGETS]
     for patch in _patches[name]:

@@ -8,6 +8,10 @@ that reads and records.
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logging import Logger
 
 #: How often each place has failed in this process; `farebox doctor` and tests read it.
 faults: Counter[str] = Counter()
@@ -41,7 +45,8 @@ def lose(reason: str, count: int, message: str) -> None:
         _logger().warning("farebox: %s", message)
 
 
-def _logger():  # type: ignore[no-untyped-def]  # naming the type would import `logging` where nothing is logged
+def _logger() -> Logger:
+    # Where nothing goes wrong, `logging` need not be imported.
     import logging
 
     return logging.getLogger("farebox")

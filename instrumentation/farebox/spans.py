@@ -123,10 +123,14 @@ class CallSpan:
         CallSpan(child).end(attributes)
 
 
-def open_span(scope: str, operation: str, model: str | None) -> CallSpan | None:
-    """Start the span of a call; None when the app's own tracer provider (if chosen) does not record it."""
+def open_span(scope: str, operation: str, model: str | None, started_ns: int | None = None) -> CallSpan | None:
+    """Start the span of a call; None when the app's own tracer provider (if chosen) does not record it.
+
+    `started_ns` is the start in nanoseconds since the epoch, None for now.
+    """
     name = f"{operation} {model}" if model else operation
-    span = exporting.tracer(scope).start_span(name, otel_context.get_current(), SpanKind.CLIENT)
+    context = otel_context.get_current()
+    span = exporting.tracer(scope).start_span(name, context, SpanKind.CLIENT, start_time=started_ns)
     return CallSpan(span) if span.is_recording() else None
 
 

@@ -13,9 +13,8 @@ from asyncio import CancelledError
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
-import wrapt
-
 from farebox import bodies, safety, spans
+from farebox.bodies import Proxy
 from farebox.reading import Reading, Request
 
 
@@ -97,7 +96,7 @@ class StreamMeter:
         self._call.end(spans.DROPPED)
 
 
-class StreamProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt is untyped
+class StreamProxy(Proxy):
     """A synchronous stream."""
 
     def __init__(self, stream: Any, meter: StreamMeter) -> None:
@@ -141,7 +140,7 @@ class StreamProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt is untyped
         return _closing(self.__wrapped__.close, self._self_meter)
 
 
-class AsyncStreamProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt is untyped
+class AsyncStreamProxy(Proxy):
     """An asynchronous stream."""
 
     def __init__(self, stream: Any, meter: StreamMeter) -> None:

@@ -1,0 +1,203 @@
+"""The command `farebox doctor`: say what is metered here, and whether the collector would take it.
+
+Comes in: the environment and the installed SDKs. Goes out: findings, each with its cure. It imports the SDKs that are
+installed, to see what their shapes allow; it sends an empty request, and a span only with `--send`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Any
+
+from farebox import config, patching, safety, startup
+from farebox._version import __version__
+from farebox.sdks import SDKS
+
+OK = "ok"
+NOTE = "note"
+BROKEN = "broken"
+SEND_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; `cure` is what the reader can do, empty where there is nothing to do."""
+
+    topic: str
+    state: str
+    message: str
+    cure: str = ""
+
+
+@dataclass(slots=True)
+class SdkFinding:
+    """One SDK: its installed version (None: not installed), what is patched, and what is not and why."""
+
+    sdk: str
+    state: str
+    version: str | None = None
+    tested: tuple[str, str] | None = None
+    patched: list[str] = field(default_factory=list)
+    not_patched: dict[str, str] = field(default_factory=dict)
+    message: str = ""
+    cure: str = ""
+
+
+def doctor(arguments: list[str]) -> int:
+    """Say what is patched, for which SDK versions, and whether the collector answers."""
+    parser = argparse.ArgumentParser(prog="farebox doctor", description=doctor.__doc__)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--send", action="store_true", help="send one test span; it becomes a row without usage")
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    settings = config.read()
+    findings = [*_environment(settings), *_hook(), *_collector(settings), *_waiting(settings)]
+    sdks = [_sdk(name, root) for name, root in SDKS.items()]
+    if options.send:
+        findings.append(_test_span(settings))
+    print(_as_json(findings, sdks) if options.json else _as_text(findings, sdks))
+    return 1 if any(finding.state == BROKEN for finding in (*findings, *sdks)) else 0
+
+
+def _environment(settings: config.Settings) -> list[Finding]:
+    findings = [Finding("version", OK, f"farebox {__version__}, Python {sys.version.split()[0]}")]
+    if startup.is_wanted():
+        findings.append(Finding("switch", OK, "metering is switched on by FAREBOX_ENABLED"))
+    else:
+        cure = "Set FAREBOX_ENABLED=1 for the app, or start it with: farebox run -- python app.py"
+        findings.append(Finding("switch", NOTE, "metering is not switched on in this environment", cure))
+    wrong = sorted(place.removeprefix("config.") for place in safety.faults if place.startswith("config."))
+    findings += [
+        Finding("environment", BROKEN, f"{name} has a wrong value, its default is used", f"Correct or unset {name}.")
+        for name in wrong
+    ]
+    if settings.tracer_provider == "global":
+        findings.append(Finding("pipeline", NOTE, "spans go through the app's own tracer provider and its sampling"))
+    return findings
+
+
+def _hook() -> list[Finding]:
+    for folder in filter(None, sys.path):
+        if Path(folder, "farebox.pth").is_file():
+            return [Finding("hook", OK, f"the start-up hook is installed in {folder}")]
+    cure = "Start the app with `farebox run`, or call farebox.instrument() before it imports its SDKs."
+    return [Finding("hook", NOTE, "the start-up hook farebox.pth is not on the path of this Python", cure)]
+
+
+def _collector(settings: config.Settings) -> list[Finding]:
+    """Send an empty request: it shows whether the collector answers and takes the key, and books nothing."""
+    from farebox import sending
+
+    sender = sending.sender_for(settings)
+    reply = sender.send(b"", SEND_TIMEOUT_S)
+    sender.close()
+    place = f"the collector at {settings.endpoint}"
+    if reply.verdict is sending.Verdict.ACCEPTED:
+        key = "takes the key" if settings.ingest_key else "answers without a key"
+        return [Finding("collector", OK, f"{place} {key}")]
+    if reply.verdict is sending.Verdict.REFUSED_KEY:
+        cure = "Make one with `farebox keys create --org SLUG --scope ingest` and set FAREBOX_INGEST_KEY."
+        what = "does not accept FAREBOX_INGEST_KEY" if settings.ingest_key else "wants a key"
+        return [Finding("collector", BROKEN, f"{place} {what} ({reply.detail})", cure)]
+    cure = "Start it with `farebox up`, or set FAREBOX_ENDPOINT to where it listens."
+    return [Finding("collector", BROKEN, f"{place} does not take spans ({reply.detail})", cure)]
+
+
+def _waiting(settings: config.Settings) -> list[Finding]:
+    """Requests on disk, and those of senders with another key or endpoint, which this one does not send."""
+    files = [file for file in settings.buffer_dir.glob("*/*/*.otlp")] if settings.buffer_dir.is_dir() else []
+    if not files:
+        return [Finding("buffer", OK, f"nothing waits in {settings.buffer_dir}")]
+    cure = "They are sent by the next app that runs with the endpoint and key that they were recorded with."
+    return [Finding("buffer", NOTE, f"{len(files)} unsent requests wait in {settings.buffer_dir}", cure)]
+
+
+def _sdk(name: str, root: str) -> SdkFinding:
+    """Import the SDK with metering on and see what became of its targets."""
+    installed = _installed_version(root)
+    if installed is None:
+        return SdkFinding(name, NOTE, message="not installed")
+    startup.instrument()
+    try:
+        importlib.import_module(root)
+    except Exception as error:  # noqa: BLE001 - an SDK that cannot be imported is a finding
+        cure = f"Repair it: pip install --force-reinstall {root}"
+        return SdkFinding(name, BROKEN, installed, message=f"cannot be imported: {error}", cure=cure)
+    if setting := patching.switched_off().get(name):
+        return SdkFinding(name, NOTE, installed, message=f"left alone by {setting}", cure=f"Change {setting}.")
+    return _patched(name, installed)
+
+
+def _patched(name: str, installed: str) -> SdkFinding:
+    patches = patching.patches().get(name, [])
+    found = SdkFinding(name, OK, installed, importlib.import_module(f"farebox.sdks.{name}").TESTED)
+    for patch in patches:
+        target = f"{patch.target.module}.{patch.target.attribute}"
+        if patch.state == patching.PATCHED:
+            found.patched.append(target)
+        else:
+            found.not_patched[target] = patch.reason
+    if found.not_patched or not patches:
+        found.state = BROKEN
+        found.message = "some calls are not metered" if found.patched else "no call is metered"
+        found.cure = (
+            f"Install a tested version: pip install '{name}>={found.tested[0]},<={found.tested[1]}.*'"
+            if found.tested
+            else ""
+        )
+    return found
+
+
+def _installed_version(root: str) -> str | None:
+    names = packages_distributions().get(root.partition(".")[0], [])
+    for name in names:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _test_span(settings: config.Settings) -> Finding:
+    """Send one span through the whole pipeline and say whether it arrived."""
+    from farebox import exporting, manual
+
+    exporting.start(settings)
+    is_recorded = manual.record_usage(provider="farebox", model="doctor", operation="chat", requests=0, tags=["doctor"])
+    exporting.flush(SEND_TIMEOUT_S)
+    has_failed = not is_recorded or any(place.startswith("exporting.") for place in safety.faults)
+    if has_failed:
+        return Finding("test span", BROKEN, "the test span was not taken", "See the finding about the collector.")
+    return Finding("test span", OK, "the test span was taken: a row of provider `farebox`, model `doctor`")
+
+
+def _as_json(findings: list[Finding], sdks: list[SdkFinding]) -> str:
+    data: dict[str, Any] = {
+        "findings": [asdict(finding) for finding in findings],
+        "sdks": [asdict(sdk) for sdk in sdks],
+    }
+    return json.dumps(data, indent=2)
+
+
+def _as_text(findings: list[Finding], sdks: list[SdkFinding]) -> str:
+    lines = [_line(finding.state, finding.topic, finding.message, finding.cure) for finding in findings]
+    for sdk in sdks:
+        tested = f", tested with {sdk.tested[0]} to {sdk.tested[1]}" if sdk.tested else ""
+        what = f"{sdk.version or ''}{tested}".strip()
+        message = "; ".join(part for part in (what, sdk.message) if part)
+        lines.append(_line(sdk.state, sdk.sdk, message, sdk.cure))
+        lines += [f"        patched      {target}" for target in sdk.patched]
+        lines += [f"        not patched  {target}: {why}" for target, why in sdk.not_patched.items()]
+    return "\n".join(lines)
+
+
+def _line(state: str, topic: str, message: str, cure: str) -> str:
+    return f"{state:<7} {topic:<12} {message}" + (f"\n        {'cure':<12} {cure}" if cure else "")
