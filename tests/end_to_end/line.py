@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
-FAREBOX = (sys.executable, "-m", "farebox.cli")
+FAREBOX = (str(Path(sys.executable).with_name("farebox")),)
 START_TIMEOUT_S = 60.0
 LOOPBACK = dict.fromkeys(("FAREBOX_API_LISTEN", "FAREBOX_GRPC_LISTEN", "FAREBOX_HTTP_LISTEN"), "127.0.0.1:0")
 
