@@ -7,11 +7,9 @@ FAREBOX_DATABASE_URL names; an empty one gets its tables and the shipped prices 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
@@ -19,11 +17,11 @@ from typing import IO, Final
 import msgspec
 from sqlalchemy import Engine
 
+from farebox_ledger.commands.opening import opened_database, print_json
 from farebox_ledger.errors import LedgerError
-from farebox_ledger.pricing import Match, Price, PriceBook, PricingRequest, Rates
+from farebox_ledger.pricing import Match, NoMatch, Price, PriceBook, PricingRequest, Rates
 from farebox_ledger.pricing.quoting import QuoteError, encode_quote, quote_line
-from farebox_ledger.store.engine import URL_VARIABLE, default_database_url, open_engine, transaction
-from farebox_ledger.store.migrations import ensure_schema
+from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.prices import ensure_shipped_prices, list_prices, load_book
 from farebox_ledger.store.scope import AllOrganizations
 from farebox_ledger.usage import Usage, org_id_of
@@ -71,15 +69,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> int:
-    with _database() as engine, transaction(engine, AllOrganizations()) as connection:
-        listed = list_prices(
-            connection, AllOrganizations(), search=options.search, provider=options.provider, limit=options.limit
-        )
+    with opened_database() as engine:
+        ensure_shipped_prices(engine)
+        with transaction(engine, AllOrganizations()) as connection:
+            listed = list_prices(
+                connection, AllOrganizations(), search=options.search, provider=options.provider, limit=options.limit
+            )
     if options.json:
-        print(msgspec.json.encode(listed).decode())
+        print_json([_listed(price) for price in listed])
         return 0
     for price in listed:
-        print(f"{price.provider:20}  {price.model:48}  {_short(price.rates):40}  {price.source}{_span(price)}")
+        retired = "  retired" if price.retired else ""
+        print(f"{price.provider:20}  {price.model:48}  {_short(price.rates):40}  {price.source}{retired}")
     if len(listed) == options.limit:
         print(f"farebox prices: the first {options.limit}; use --limit, --provider, --search", file=sys.stderr)
     return 0
@@ -95,18 +96,17 @@ def _resolve(options: argparse.Namespace) -> int:
         org_id=org_id_of(options.org) if options.org else None,
         region=options.region,
     )
-    with _database() as engine:
+    with opened_database() as engine:
         answer = _load(engine).resolve(request)
     if options.json:
-        shown = _found(answer) if isinstance(answer, Match) else msgspec.to_builtins(answer)
-        print(msgspec.json.encode(shown).decode())
+        print_json(_shown(answer))
     else:
-        print("\n".join(_lines(_found(answer) if isinstance(answer, Match) else msgspec.to_builtins(answer))))
+        print("\n".join(_lines(_shown(answer))))
     return 0 if isinstance(answer, Match) else 1
 
 
 def _quote(options: argparse.Namespace) -> int:
-    with _database() as engine:
+    with opened_database() as engine:
         book = _load(engine)
     if options.file == "-":
         return _quote_lines(book, sys.stdin.buffer, sys.stdout.buffer)
@@ -132,32 +132,41 @@ def _quote_lines(book: PriceBook, lines: Iterable[bytes], output: IO[bytes]) -> 
     return 1 if failed else 0
 
 
-@contextmanager
-def _database() -> Iterator[Engine]:
-    engine = open_engine(os.environ.get(URL_VARIABLE) or default_database_url())
-    try:
-        ensure_schema(engine)
-        ensure_shipped_prices(engine)
-        yield engine
-    finally:
-        engine.dispose()
-
-
 def _load(engine: Engine) -> PriceBook:
+    ensure_shipped_prices(engine)
     with transaction(engine, AllOrganizations()) as connection:
         return load_book(connection)
 
 
-def _found(match: Match) -> dict[str, object]:
+def _listed(price: Price) -> dict[str, object]:
     return {
-        "price": msgspec.to_builtins(match.reference),
-        "assumed": match.assumed,
-        "currency": match.price.currency,
-        "mode": match.price.mode,
-        "source_url": match.price.source_url,
-        "multiplier": match.multiplier_text,
-        "rates": msgspec.to_builtins(match.compiled.rates),
-        "rejected": list(match.rejected),
+        "id": price.id,
+        "source": price.source,
+        "provider": price.provider,
+        "model": price.model,
+        "mode": price.mode,
+        "currency": price.currency,
+        "effective_from": _time(price.effective_from_us),
+        "effective_to": _time(price.effective_to_us),
+        "retired": price.retired,
+        "source_url": price.source_url,
+        "rates": msgspec.to_builtins(price.rates),
+    }
+
+
+def _shown(answer: Match | NoMatch) -> dict[str, object]:
+    if isinstance(answer, NoMatch):
+        shown: dict[str, object] = msgspec.to_builtins(answer)
+        return shown
+    return {
+        "price": msgspec.to_builtins(answer.reference),
+        "assumed": answer.assumed,
+        "currency": answer.price.currency,
+        "mode": answer.price.mode,
+        "source_url": answer.price.source_url,
+        "multiplier": answer.multiplier_text,
+        "rates": msgspec.to_builtins(answer.compiled.rates),
+        "rejected": list(answer.rejected),
     }
 
 
@@ -175,15 +184,16 @@ def _lines(shown: Mapping[str, object], indent: str = "") -> Iterator[str]:
 def _short(rates: Rates) -> str:
     if rates.free:
         return "free"
-    return ", ".join(f"{dimension} {rate}" for dimension, rate in list(rates.standard.items())[:2]) or "see resolve"
-
-
-def _span(price: Price) -> str:
-    return "  retired" if price.retired else ""
+    mains = [name for name in ("input_tokens", "output_tokens") if name in rates.standard]
+    return ", ".join(f"{name} {rates.standard[name]}" for name in mains or list(rates.standard)[:2]) or "see resolve"
 
 
 def _now_us() -> int:
     return time.time_ns() // 1000
+
+
+def _time(time_us: int | None) -> str | None:
+    return None if time_us is None else (_EPOCH + time_us * _MICROSECOND).isoformat().replace("+00:00", "Z")
 
 
 def _moment(value: str) -> int:

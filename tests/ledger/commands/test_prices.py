@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from farebox_ledger.commands.prices import prices
+
+CALL = {"provider": "openai", "model": "gpt-4o", "usage": {"input_tokens": 1000, "output_tokens": 500}}
+
+
+@pytest.fixture(autouse=True)
+def database(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAREBOX_DATABASE_URL", sqlite_url)
+
+
+def test_quote_prices_a_file_line_by_line(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = tmp_path / "calls.jsonl"
+    file.write_text("\n".join(json.dumps({**CALL, "id": number}) for number in range(3)) + "\n\n")
+
+    assert prices(["quote", str(file)]) == 0
+
+    answers = lines(capfdbinary)
+    assert [(answer["id"], answer["cost"], answer["status"]) for answer in answers] == [
+        (0, "0.0075", "billed"),
+        (1, "0.0075", "billed"),
+        (2, "0.0075", "billed"),
+    ]
+
+
+def test_a_bad_line_is_answered_with_its_id_and_field_and_the_others_go_on(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    file = tmp_path / "calls.jsonl"
+    bad = {"id": "bad", "provider": "openai", "model": "gpt-4o", "usage": {"input_tokens": "many"}}
+    file.write_text("\n".join(json.dumps(line) for line in ({**CALL, "id": 1}, bad, {**CALL, "id": 3})))
+
+    assert prices(["quote", str(file)]) == 1
+
+    first, second, third = lines(capfdbinary)
+    assert (first["cost"], third["cost"]) == ("0.0075", "0.0075")
+    assert second["id"] == "bad"
+    assert second["error"].startswith("usage.input_tokens: ")
+
+
+def test_quote_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(json.dumps(CALL).encode())))
+
+    assert prices(["quote", "-"]) == 0
+
+    assert [answer["cost"] for answer in lines(capfdbinary)] == ["0.0075"]
+
+
+def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["quote", "no-such-file.jsonl"]) == 1
+
+    assert "no-such-file.jsonl" in capsys.readouterr().err
+
+
+def test_resolve_shows_the_price_and_how_it_was_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["resolve", "azure", "gpt-5.1", "--region", "eu", "--json"]) == 0
+
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["price"]["provider"] == "azure.ai.openai"
+    assert (answer["price"]["model"], answer["price"]["match_rule"]) == ("eu/gpt-5.1", "with_region")
+    assert answer["rates"]["tiers"]["standard"]["rates"]["input_tokens"] == "0.000001375"
+    assert answer["currency"] == "USD"
+
+
+def test_resolve_says_why_a_model_has_no_price(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["resolve", "openai", "my-gpt-4o-proxy", "--json"]) == 1
+
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["reason"], answer["tried"]) == ("unknown_model", ["openai/my-gpt-4o-proxy (exact)"])
+
+
+def test_resolve_without_a_provider_asks_for_the_models_maker(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["resolve", "", "claude-haiku-5-5", "--at", "2026-11-03T12:00:00Z"]) == 0
+
+    assert "  provider: anthropic" in capsys.readouterr().out.splitlines()
+
+
+def test_list_shows_the_prices_that_are_searched_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["list", "--provider", "anthropic", "--search", "haiku-5", "--json"]) == 0
+
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["provider"], listed["model"], listed["source"]) == ("anthropic", "claude-haiku-5-5", "litellm")
+    assert listed["rates"]["tiers"]["standard"]["bands"][0]["above_tokens"] == 100_000
+
+
+def test_list_says_when_there_is_more(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["list", "--limit", "2"]) == 0
+
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert "the first 2" in printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["resolve", "openai"],
+        ["resolve", "openai", "gpt-4o", "--at", "2026-11-03T12:00:00"],
+        ["resolve", "openai", "gpt-4o", "--at", "soon"],
+        ["list", "--limit", "0"],
+        ["quote"],
+    ],
+)
+def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        prices(arguments)
+
+    assert ended.value.code == 2
+    assert "usage: farebox prices" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"], ["resolve", "--help"], ["quote", "--help"]])
+def test_every_command_has_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        prices(arguments)
+
+    assert ended.value.code == 0
+    assert "usage: farebox prices" in capsys.readouterr().out
+
+
+def lines(captured: pytest.CaptureFixture[bytes]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in captured.readouterr().out.splitlines()]
