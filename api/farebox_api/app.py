@@ -23,11 +23,17 @@ from farebox_api.edge import Edge
 from farebox_api.errors import ApiError
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.problems import answer_fault
-from farebox_api.routes import keys, organizations, prices, system, usage
+from farebox_api.routes import keys, organizations, prices, summaries, system, usage
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.errors import LedgerError
 
-V1_ROUTES: Sequence[ControllerRouterHandler] = (*usage.ROUTES, *organizations.ROUTES, *keys.ROUTES, *prices.ROUTES)
+V1_ROUTES: Sequence[ControllerRouterHandler] = (
+    *summaries.ROUTES,
+    *usage.ROUTES,
+    *organizations.ROUTES,
+    *keys.ROUTES,
+    *prices.ROUTES,
+)
 
 
 def create_app(config: ApiConfig, engine: Engine) -> Litestar:

@@ -99,7 +99,7 @@ def problem_responses(*statuses: int) -> dict[int, ResponseSpec]:
 
 def answer_fault(request: Request[Any, Any, Any], fault: Exception) -> Response[Problem]:
     """Turn whatever was raised while answering `request` into a problem."""
-    kind, detail, faults = _reading(fault)
+    kind, detail, faults = _reading(request, fault)
     if kind is INTERNAL:
         logger.error("request failed", exc_info=fault, extra={"request_id": request_id(request)})
     problem = Problem(
@@ -118,12 +118,12 @@ def request_id(request: Request[Any, Any, Any]) -> str:
     return str(request.scope["state"].get("request_id", ""))
 
 
-def _reading(fault: Exception) -> tuple[Kind, str, tuple[Fault, ...]]:
+def _reading(request: Request[Any, Any, Any], fault: Exception) -> tuple[Kind, str, tuple[Fault, ...]]:
     match fault:
         case ApiError():
             return _api_reading(fault)
         case LedgerError():
-            return _ledger_reading(fault)
+            return _ledger_reading(request, fault)
         case OperationalError() | InterfaceError() | PoolTimeout():
             logger.warning("database unavailable: %s", fault.__cause__ or type(fault).__name__)
             return UNAVAILABLE, "The database does not answer; try again in a moment.", ()
@@ -147,10 +147,10 @@ def _api_reading(fault: ApiError) -> tuple[Kind, str, tuple[Fault, ...]]:
             return INTERNAL, "The fault is logged under this request_id.", ()
 
 
-def _ledger_reading(fault: LedgerError) -> tuple[Kind, str, tuple[Fault, ...]]:
+def _ledger_reading(request: Request[Any, Any, Any], fault: LedgerError) -> tuple[Kind, str, tuple[Fault, ...]]:
     match fault:
         case InvalidInput():
-            faults = (Fault(fault.detail, parameter=fault.field),)
+            faults = (_input_fault(request, fault),)
             return INVALID, _sentence(faults), faults
         case NotFound():
             return NOT_FOUND, f"The {fault.kind} {fault.name!r} does not exist, or not for this key.", ()
@@ -160,6 +160,13 @@ def _ledger_reading(fault: LedgerError) -> tuple[Kind, str, tuple[Fault, ...]]:
             return UNAVAILABLE, str(fault), ()
         case _:
             return INTERNAL, "The fault is logged under this request_id.", ()
+
+
+def _input_fault(request: Request[Any, Any, Any], fault: InvalidInput) -> Fault:
+    """Place what the ledger refuses where the route took it from: a body when it has one, else the address."""
+    if request.method in ("POST", "PUT", "PATCH"):
+        return Fault(fault.detail, pointer="/" + fault.field.replace(".", "/"))
+    return Fault(fault.detail, parameter=fault.field)
 
 
 def _http_reading(fault: HTTPException) -> tuple[Kind, str, tuple[Fault, ...]]:

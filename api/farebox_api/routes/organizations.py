@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import PathParameter, RawBody, SkipValidation
+from litestar.params import RawBody, SkipValidation
 
 from farebox_api.access import Books
 from farebox_api.auth import requires
@@ -14,15 +14,13 @@ from farebox_api.bodies import read
 from farebox_api.errors import Forbidden
 from farebox_api.paging import CursorCodec, page_after
 from farebox_api.problems import problem_responses
-from farebox_api.routes.queries import Cursor, Limit
+from farebox_api.routes.queries import Cursor, Limit, OrganizationPath
 from farebox_api.schemas.organizations import OrganizationAnswer, OrganizationInput, organization_answer
 from farebox_api.schemas.pages import Page
 from farebox_ledger.errors import NotFound
 from farebox_ledger.store.organizations import create_organization, list_organizations, organization_by_slug
 
 CURSORS = CursorCodec(str)
-
-OrganizationPath = Annotated[str, PathParameter(description="The organization's slug.", max_length=64)]
 
 
 @get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from litestar.params import QueryParameter
+from litestar.params import PathParameter, QueryParameter
 
 from farebox_api.paging import DEFAULT_LIMIT, MAX_CURSOR_LENGTH, MAX_LIMIT
 from farebox_api.parameters import SLUG_PATTERN, TIME_PATTERN
@@ -37,3 +37,4 @@ OrganizationName: TypeAlias = Annotated[
 TimeText: TypeAlias = Annotated[str | None, named(f"Moment, now unless told: {_TIME_TEXT}.", pattern=TIME_PATTERN)]
 Start: TypeAlias = Annotated[str | None, named(f"Begin of the range, inclusive: {_TIME_TEXT}.", pattern=TIME_PATTERN)]
 End: TypeAlias = Annotated[str | None, named(f"End of the range, exclusive: {_TIME_TEXT}.", pattern=TIME_PATTERN)]
+OrganizationPath: TypeAlias = Annotated[str, PathParameter(description="The organization's slug.", max_length=64)]
