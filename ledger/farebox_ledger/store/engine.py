@@ -6,6 +6,7 @@ A URL comes in, connections inside a transaction go out. It reads no environment
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,8 +113,25 @@ def _open_sqlite(url: URL) -> Engine:
 
 def _prepare_sqlite_connection(connection: sqlite3.Connection, _: Any) -> None:
     connection.isolation_level = None  # the driver's own implicit BEGIN is switched off: `_begin_sqlite` says which
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    _switch_to_wal(connection)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and the writer not wait for each other. The file remembers it.
+
+    The busy timeout does not hold for this switch: several processes that start on a new file would fail at once.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
