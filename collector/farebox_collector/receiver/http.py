@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
-import httptools
 import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -209,21 +208,20 @@ class _Protocol(HttpToolsProtocol):
         self._stop_header_timer()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._header_timer is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+                self.send_400_response("The headers are too large.")
+
     def on_message_begin(self) -> None:
-        self._header_bytes = 0
         self._expect_headers()
         super().on_message_begin()
 
-    def on_url(self, url: bytes) -> None:
-        self._count_header(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_header(len(name) + len(value))
-        super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._stop_header_timer()
+        self._header_bytes = 0
         super().on_headers_complete()
 
     def _expect_headers(self) -> None:
@@ -234,11 +232,6 @@ class _Protocol(HttpToolsProtocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
-
-    def _count_header(self, size_bytes: int) -> None:
-        self._header_bytes += size_bytes
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise httptools.HttpParserError("the headers are too large")
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,367 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+from farebox_collector import dialects
+from farebox_collector.decode import (
+    Decoded,
+    Selection,
+    count_json_items,
+    count_protobuf_items,
+    decode_json,
+    decode_protobuf,
+)
+from farebox_collector.errors import Malformed
+from tests.collector.emitting import CALL, Emitted, json_request, json_span, protobuf
+
+NOW_NS = 1_763_690_000_000_000_000
+NOW_US = NOW_NS // 1000
+SELECTION = Selection(dialects.MARKS, dialects.KEYS)
+
+
+def read_protobuf(*spans: Emitted, resource: dict[str, Any] | None = None) -> Decoded:
+    return decode_protobuf(protobuf(*spans, resource=resource), SELECTION, NOW_US)
+
+
+def read_json(*spans: Emitted) -> Decoded:
+    return decode_json(json_request(*spans), SELECTION, NOW_US)
+
+
+def read_json_span(**changes: Any) -> Decoded:
+    span = {**json_span(Emitted(end_ns=NOW_NS)), **changes}
+    return decode_json(in_request(span), SELECTION, NOW_US)
+
+
+def in_request(*spans: Any) -> bytes:
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": list(spans)}]}]}).encode()
+
+
+def test_both_encodings_give_the_same_plain_spans() -> None:
+    emitted = [
+        Emitted(1, {**CALL, "farebox.tags": ["a", "b"], "gen_ai.request.stream": True}, end_ns=NOW_NS),
+        Emitted(2, {**CALL, "gen_ai.response.time_to_first_chunk": 0.25}, parent=1, trace=1, end_ns=NOW_NS),
+        Emitted(3, {"http.method": "GET"}, end_ns=NOW_NS),
+    ]
+
+    from_protobuf, from_json = read_protobuf(*emitted), read_json(*emitted)
+
+    assert from_protobuf == from_json
+    assert from_protobuf.others == 1
+    first, second = from_protobuf.spans
+    assert first.attributes["farebox.tags"] == ["a", "b"]
+    assert first.attributes["gen_ai.request.stream"] is True
+    assert first.attributes["gen_ai.usage.input_tokens"] == 1000
+    assert second.attributes["gen_ai.response.time_to_first_chunk"] == 0.25
+    assert second.parent_span_id == (1).to_bytes(8, "big")
+    assert (first.start_us, first.end_us) == (NOW_US - 1_000_000, NOW_US)
+
+
+def test_only_the_allow_list_is_kept() -> None:
+    prompts = {"gen_ai.input.messages": "secret", "gen_ai.prompt": "secret", "gen_ai.tool.call.arguments": "secret"}
+
+    decoded = read_protobuf(Emitted(1, {**CALL, **prompts}, name="secret", end_ns=NOW_NS))
+
+    assert set(decoded.spans[0].attributes) == set(CALL)
+    assert b"secret" not in repr(decoded).encode()
+
+
+def test_a_count_of_zero_is_not_an_absent_one() -> None:
+    zero = Emitted(1, {**CALL, "gen_ai.usage.cache_read.input_tokens": 0}, end_ns=NOW_NS)
+
+    assert read_protobuf(zero).spans[0].attributes["gen_ai.usage.cache_read.input_tokens"] == 0
+    assert read_json(zero).spans[0].attributes["gen_ai.usage.cache_read.input_tokens"] == 0
+    assert "gen_ai.usage.cache_read.input_tokens" not in read_protobuf(Emitted(end_ns=NOW_NS)).spans[0].attributes
+
+
+def test_a_value_without_content_says_nothing() -> None:
+    request = ExportTraceServiceRequest.FromString(protobuf(Emitted(end_ns=NOW_NS)))
+    attributes = request.resource_spans[0].scope_spans[0].spans[0].attributes
+    attributes.add(key="gen_ai.usage.cache_read.input_tokens")
+
+    decoded = decode_protobuf(request.SerializeToString(), SELECTION, NOW_US)
+
+    assert "gen_ai.usage.cache_read.input_tokens" not in decoded.spans[0].attributes
+
+
+def test_attributes_of_the_resource_stand_behind_those_of_the_span() -> None:
+    decoded = read_protobuf(
+        Emitted(1, {**CALL, "farebox.project": "mine"}, end_ns=NOW_NS),
+        resource={"service.name": "shop", "farebox.project": "everybody's", "host.name": "secret"},
+    )
+
+    assert decoded.spans[0].attributes["farebox.project"] == "mine"
+    assert decoded.spans[0].attributes["service.name"] == "shop"
+    assert "host.name" not in decoded.spans[0].attributes
+
+
+@pytest.mark.parametrize("size", [0, 8, 15, 17])
+def test_a_trace_id_of_another_size_rejects_its_span_alone(size: int) -> None:
+    request = ExportTraceServiceRequest.FromString(protobuf(Emitted(1, end_ns=NOW_NS), Emitted(2, end_ns=NOW_NS)))
+    request.resource_spans[0].scope_spans[0].spans[0].trace_id = b"x" * size
+
+    decoded = decode_protobuf(request.SerializeToString(), SELECTION, NOW_US)
+
+    assert [rejected.reason for rejected in decoded.rejected] == ["bad_trace_id"]
+    assert len(decoded.spans) == 1
+
+
+def test_ids_of_zeros_are_no_ids() -> None:
+    request = ExportTraceServiceRequest.FromString(protobuf(Emitted(1, end_ns=NOW_NS), Emitted(2, end_ns=NOW_NS)))
+    spans = [scope.spans[0] for scope in request.resource_spans[0].scope_spans]
+    spans[0].trace_id, spans[1].span_id = bytes(16), bytes(8)
+
+    decoded = decode_protobuf(request.SerializeToString(), SELECTION, NOW_US)
+
+    assert [rejected.reason for rejected in decoded.rejected] == ["bad_trace_id", "bad_span_id"]
+
+
+def test_a_span_of_others_with_bad_ids_is_rejected_too() -> None:
+    request = ExportTraceServiceRequest.FromString(protobuf(Emitted(1, {"http.method": "GET"}, end_ns=NOW_NS)))
+    request.resource_spans[0].scope_spans[0].spans[0].span_id = b"short"
+
+    decoded = decode_protobuf(request.SerializeToString(), SELECTION, NOW_US)
+
+    assert (decoded.others, [rejected.reason for rejected in decoded.rejected]) == (0, ["bad_span_id"])
+
+
+def test_a_logs_body_on_the_trace_path_is_never_plain_success() -> None:
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=NOW_NS)
+    record.body.string_value = "gen_ai. in a log"
+    body = request.SerializeToString()
+
+    try:
+        decoded = decode_protobuf(body, SELECTION, NOW_US)
+    except Malformed:
+        return
+    assert len(decoded.rejected) == 1
+
+
+def test_a_logs_body_in_json_on_the_trace_path_is_refused() -> None:
+    with pytest.raises(Malformed, match="/v1/logs"):
+        decode_json(b'{"resourceLogs": [{"scopeLogs": []}]}', SELECTION, NOW_US)
+
+
+@pytest.mark.parametrize(
+    ("end_ns", "duration_ns", "detail"),
+    [
+        (0, 0, "neither a start nor an end"),
+        (1_577_836_799_999_999_000, 0, "before 2020"),
+        (NOW_NS + 24 * 3600 * 10**9 + 10**9, 0, "seconds in the future"),
+        (2**64 - 1, 0, "seconds in the future"),
+    ],
+)
+def test_an_impossible_time_goes_to_the_quarantine(end_ns: int, duration_ns: int, detail: str) -> None:
+    for decoded in (
+        read_protobuf(Emitted(end_ns=end_ns, duration_ns=duration_ns)),
+        read_json(Emitted(end_ns=end_ns, duration_ns=duration_ns)),
+    ):
+        assert [rejected.reason for rejected in decoded.rejected] == ["clock_skew"]
+        assert detail in decoded.rejected[0].detail
+        assert decoded.rejected[0].span is not None
+
+
+def test_an_absent_end_is_the_start() -> None:
+    request = ExportTraceServiceRequest.FromString(protobuf(Emitted(end_ns=NOW_NS)))
+    request.resource_spans[0].scope_spans[0].spans[0].end_time_unix_nano = 0
+
+    span = decode_protobuf(request.SerializeToString(), SELECTION, NOW_US).spans[0]
+
+    assert (span.start_us, span.end_us) == (NOW_US - 1_000_000, NOW_US - 1_000_000)
+
+
+def test_a_start_behind_the_end_is_not_known() -> None:
+    span = read_protobuf(Emitted(end_ns=NOW_NS, duration_ns=-(10**9))).spans[0]
+
+    assert (span.start_us, span.end_us) == (None, NOW_US)
+
+
+def test_garbage_is_malformed() -> None:
+    for decode, body in ((decode_protobuf, b"\xff\xfe garbage"), (decode_json, b"{"), (decode_json, b"[]")):
+        with pytest.raises(Malformed):
+            decode(body, SELECTION, NOW_US)
+
+
+def test_an_empty_request_is_empty() -> None:
+    for body in (b"", ExportTraceServiceRequest().SerializeToString()):
+        assert decode_protobuf(body, SELECTION, NOW_US).total == 0
+    for text in (b"{}", b'{"resourceSpans": null}', b'{"resourceSpans": [{"scopeSpans": [{}]}]}'):
+        assert decode_json(text, SELECTION, NOW_US).total == 0
+
+
+def test_a_broken_span_does_not_sink_its_request() -> None:
+    good = protobuf(Emitted(1, end_ns=NOW_NS))
+    request = ExportTraceServiceRequest.FromString(good)
+    raw = request.resource_spans[0].scope_spans[0].spans[0].SerializeToString()
+    broken = raw[:-3]
+    scope = b"\x12" + varint(len(raw)) + raw + b"\x12" + varint(len(broken)) + broken
+    resource = b"\x12" + varint(len(scope)) + scope
+    body = b"\x0a" + varint(len(resource)) + resource
+
+    decoded = decode_protobuf(body, SELECTION, NOW_US)
+
+    assert (len(decoded.spans), [rejected.reason for rejected in decoded.rejected]) == (1, ["malformed_span"])
+
+
+def varint(number: int) -> bytes:
+    encoded = b""
+    while number > 0x7F:
+        encoded += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return encoded + bytes([number])
+
+
+def test_deep_nesting_is_refused() -> None:
+    value = AnyValue(string_value="bottom")
+    raw = value.SerializeToString()
+    for _ in range(2000):
+        array = b"\x0a" + varint(len(raw)) + raw
+        raw = b"\x2a" + varint(len(array)) + array
+    key = b"\x0a\x0agen_ai.any\x12" + varint(len(raw)) + raw
+    span = b"\x0a\x10" + b"t" * 16 + b"\x12\x08" + b"s" * 8 + b"\x4a" + varint(len(key)) + key
+    for field in (b"\x12", b"\x12", b"\x0a"):
+        span = field + varint(len(span)) + span
+
+    with pytest.raises(Malformed):
+        decode_protobuf(span, SELECTION, NOW_US)
+    for depth in (2_000, 100_000):
+        deep = b'{"arrayValue":{"values":[' * depth + b"]}}" * depth
+        with pytest.raises(Malformed):
+            decode_json(in_request("@").replace(b'"@"', b'{"attributes":[{"value":' + deep + b"}]}"), SELECTION, NOW_US)
+
+
+def test_broken_utf_8_in_a_value_costs_nothing() -> None:
+    body = protobuf(Emitted(1, {**CALL, "farebox.project": "XXXX"}, end_ns=NOW_NS)).replace(b"XXXX", b"a\xff\x00b")
+
+    span = decode_protobuf(body, SELECTION, NOW_US).spans[0]
+
+    assert span.attributes["farebox.project"] == "a�b"
+
+
+def test_many_and_odd_attributes_take_bounded_time() -> None:
+    many = {f"key.{number}": "x" for number in range(50_000)}
+    body = protobuf(Emitted(1, {**many, **CALL, "": "empty"}, end_ns=NOW_NS))
+
+    started = time.perf_counter()
+    decoded = decode_protobuf(body, SELECTION, NOW_US)
+
+    assert len(decoded.spans) == 1
+    assert time.perf_counter() - started < 2
+
+
+def test_json_ids_are_hex_in_any_case() -> None:
+    decoded = read_json_span(traceId="5B8EFFF798038103D269B633813FC60C", spanId="eee19b7ec3c1b174")
+
+    assert decoded.spans[0].trace_id.hex() == "5b8efff798038103d269b633813fc60c"
+
+
+@pytest.mark.parametrize("trace_id", ["W47/95gDgQPSabYzgT/GDA==", "5b8", "5b8efff798038103d269b633813fc60", "zz" * 16])
+def test_json_ids_that_are_no_hex_are_rejected(trace_id: str) -> None:
+    assert [rejected.reason for rejected in read_json_span(traceId=trace_id).rejected] == ["bad_trace_id"]
+
+
+def test_json_reads_64_bit_integers_as_text_and_as_numbers() -> None:
+    for value in ("12345678901", 12345678901):
+        decoded = read_json_span(
+            attributes=[
+                {"key": "gen_ai.system", "value": {"stringValue": "openai"}},
+                {"key": "gen_ai.usage.input_tokens", "value": {"intValue": value}},
+            ]
+        )
+        assert decoded.spans[0].attributes["gen_ai.usage.input_tokens"] == 12345678901
+
+
+def test_json_ignores_unknown_fields_and_snake_case_and_takes_null_for_absent() -> None:
+    decoded = read_json_span(
+        unknown={"a": [1]}, events=None, droppedAttributesCount=None, trace_id="00", parentSpanId=None
+    )
+
+    assert len(decoded.spans) == 1
+    assert decoded.spans[0].parent_span_id is None
+
+
+def test_json_enum_names_and_special_numbers_are_no_fault() -> None:
+    decoded = read_json_span(
+        kind="SPAN_KIND_CLIENT",
+        status={"code": "STATUS_CODE_ERROR", "message": "boom"},
+        attributes=[
+            {"key": "gen_ai.response.time_to_first_chunk", "value": {"doubleValue": "NaN"}},
+            {"key": "gen_ai.usage.input_tokens", "value": {"intValue": 10**30}},
+            {"key": "gen_ai.usage.output_tokens", "value": {"doubleValue": "Infinity"}},
+        ],
+    )
+
+    span = decoded.spans[0]
+    assert (span.kind, span.is_error, span.status_message) == (3, True, "boom")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attributes": [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": "many"}}]},
+        {"attributes": "gen_ai."},
+        {"startTimeUnixNano": "-1"},
+        {"endTimeUnixNano": "1e999"},
+        {"traceId": 7},
+        {"kind": {"a": 1}},
+    ],
+)
+def test_a_json_span_of_a_wrong_shape_is_rejected_without_quoting_it(changes: dict[str, Any]) -> None:
+    good, bad = json_span(Emitted(1, end_ns=NOW_NS)), {**json_span(Emitted(2, end_ns=NOW_NS)), **changes}
+
+    decoded = decode_json(in_request(good, bad), SELECTION, NOW_US)
+
+    assert (len(decoded.spans), [rejected.reason for rejected in decoded.rejected]) == (1, ["malformed_span"])
+    assert "many" not in decoded.rejected[0].detail
+
+
+@pytest.mark.parametrize(
+    "body", [b"null", b'"text"', b'{"resourceSpans": 5}', b'{"resourceSpans": [[]]}', in_request(5)]
+)
+def test_json_of_a_wrong_shape_is_malformed(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode_json(body, SELECTION, NOW_US)
+
+
+def test_an_escaped_mark_is_found_in_json() -> None:
+    body = json_request(Emitted(end_ns=NOW_NS)).replace(b"gen_ai.", b"gen\\u005fai.")
+
+    assert len(decode_json(body, SELECTION, NOW_US).spans) == 1
+
+
+def test_a_lone_surrogate_in_json_is_rejected() -> None:
+    bad = json_request(Emitted(1, {**CALL, "farebox.project": "XX"}, end_ns=NOW_NS)).replace(b"XX", b"\\ud800")
+
+    with pytest.raises(Malformed):
+        decode_json(bad, SELECTION, NOW_US)
+
+
+def test_log_records_and_metrics_are_counted() -> None:
+    request = ExportLogsServiceRequest()
+    request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=1)
+    request.resource_logs.add().scope_logs.add().log_records.add(time_unix_nano=2)
+
+    assert count_protobuf_items(request.SerializeToString()) == 2
+    assert count_json_items(b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{},{}]}]}]}') == 2
+    assert count_json_items(b'{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{}]}]}]}') == 1
+
+
+def test_messages_of_spans_that_did_not_fail_are_dropped() -> None:
+    fine, failed = (
+        Emitted(1, status=1, message="fine", end_ns=NOW_NS),
+        Emitted(2, status=2, message="no", end_ns=NOW_NS),
+    )
+
+    assert [span.status_message for span in read_protobuf(fine, failed).spans] == [None, "no"]
+    silent = decode_protobuf(
+        protobuf(failed), Selection(dialects.MARKS, dialects.KEYS, keeps_error_messages=False), NOW_US
+    )
+    assert silent.spans[0].status_message is None
+    assert silent.spans[0].is_error

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from tests.collector.emitting import Emitted, calls, json_request, protobuf
+from tests.collector.receiver_cases import BOMB, CASES, Case
+from tests.collector.running import JSON, PROTOBUF, Running, config_for, running, wait_for
+
+
+@pytest.fixture
+def small(tmp_path: Path, sqlite_url: str) -> Iterator[Running]:
+    """A collector with small limits."""
+    config = config_for(
+        tmp_path, database_url=sqlite_url, max_body_bytes=2 * 2**20, body_timeout_s=1.0, header_timeout_s=1.0
+    )
+    with running(config) as started:
+        yield started
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.point)
+def test_an_odd_request_gets_the_answer_of_the_checklist_and_the_next_good_one_succeeds(
+    small: Running, case: Case
+) -> None:
+    answer = small.http.post(case.body, case.content_type, case.path, **case.headers)
+
+    assert answer.status == case.status
+    if answer.status >= 400:
+        wants_protobuf = case.content_type == PROTOBUF and case.status != 404
+        assert answer.headers["content-type"] == (PROTOBUF if wants_protobuf else JSON)
+        message = Status.FromString(answer.body).message if wants_protobuf else answer.json["message"]
+        assert message
+        assert len(message) < 2100
+        assert "retry-after" not in answer.headers
+    assert small.http.post(calls([77])).status == 200
+    small.wait_until_booked()
+
+
+@pytest.mark.parametrize("body", [b"garbage", BOMB], ids=["garbage", "bomb"])
+@pytest.mark.parametrize("key", [None, "Bearer fbx_wrong", "Basic abc"])
+def test_the_key_is_looked_at_before_the_body(tmp_path: Path, sqlite_url: str, body: bytes, key: str | None) -> None:
+    headers = {"content-encoding": "gzip"} | ({} if key is None else {"authorization": key})
+    with running(config_for(tmp_path, database_url=sqlite_url, default_org=None)) as collector:
+        answer = collector.http.post(body, **headers)
+
+    assert answer.status == 401
+    assert Status.FromString(answer.body).code == 16
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_full_success_leaves_partial_success_unset(collector: Running) -> None:
+    in_protobuf = collector.http.post(calls([1]))
+    in_json = collector.http.post(json_request(Emitted(2)), JSON)
+
+    assert (in_protobuf.status, in_protobuf.body, in_protobuf.headers["content-type"]) == (200, b"", PROTOBUF)
+    assert (in_json.status, in_json.json, in_json.headers["content-type"]) == (200, {}, JSON)
+
+
+def test_rejected_spans_are_counted_exactly_and_explained(collector: Running) -> None:
+    request = ExportTraceServiceRequest.FromString(calls([1, 2, 3]))
+    request.resource_spans[0].scope_spans[1].spans[0].span_id = b""
+    request.resource_spans[0].scope_spans[2].spans[0].end_time_unix_nano = 1
+
+    answer = collector.http.post(request.SerializeToString())
+
+    partial = ExportTraceServiceResponse.FromString(answer.body).partial_success
+    assert (answer.status, partial.rejected_spans) == (200, 2)
+    assert "1 bad_span_id" in partial.error_message
+    assert "1 clock_skew" in partial.error_message
+    collector.wait_until_booked()
+    assert collector.counters()["rows"] == 1
+    assert collector.counters()["quarantined"] == 2
+
+
+def test_rejected_spans_are_counted_in_json_too(collector: Running) -> None:
+    body = json_request(Emitted(1), Emitted(2)).replace((2).to_bytes(8, "big").hex().encode(), b"AAAAAAAAAAI=")
+
+    answer = collector.http.post(body, JSON)
+
+    assert answer.json["partialSuccess"]["rejectedSpans"] == "1"
+    assert answer.json["partialSuccess"]["errorMessage"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_another_method_is_not_allowed(collector: Running, method: str) -> None:
+    answer = collector.http.request(method, "/v1/traces", None, {})
+
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+
+def test_a_chunked_body_is_read(collector: Running) -> None:
+    body = calls([1])
+
+    answer = collector.http.post(iter([body[:10], body[10:]]))
+
+    assert answer.status == 200
+    collector.wait_until_booked()
+    assert collector.counters()["rows"] == 1
+
+
+def test_a_chunked_body_beyond_the_limit_is_too_large(small: Running) -> None:
+    answer = small.http.post(iter([bytes(2**20)] * 3))
+
+    assert answer.status == 413
+
+
+def test_a_connection_is_kept_alive_also_after_an_error(collector: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", collector.http.port, timeout=10)
+    statuses = []
+    for body in (calls([1]), b"\xff\xff", calls([2])):
+        connection.request("POST", "/v1/traces", body, {"content-type": PROTOBUF})
+        response = connection.getresponse()
+        response.read()
+        statuses.append(response.status)
+        first_socket = connection.sock
+    assert statuses == [200, 400, 200]
+    assert connection.sock is first_socket
+    connection.close()
+
+
+def test_parallel_connections_are_all_served(collector: Running) -> None:
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda number=number: statuses.append(collector.http.post(calls([number])).status))
+        for number in range(1, 33)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert statuses == [200] * 32
+    collector.wait_until_booked()
+    assert collector.counters()["rows"] == 32
+
+
+def test_stalled_uploads_hold_up_nobody_and_end(small: Running) -> None:
+    head = f"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: 100\r\n\r\n12345"
+    stalled = [socket.create_connection(("127.0.0.1", small.http.port), timeout=10) for _ in range(20)]
+    for connection in stalled:
+        connection.sendall(head.encode())
+
+    started = time.monotonic()
+    assert small.http.post(calls([1])).status == 200
+    assert time.monotonic() - started < 1
+
+    assert stalled[0].recv(1000).startswith(b"HTTP/1.1 408 ")
+    for connection in stalled:
+        connection.close()
+
+
+def test_headers_that_never_end_are_cut_off(small: Running) -> None:
+    connection = socket.create_connection(("127.0.0.1", small.http.port), timeout=10)
+    connection.sendall(b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n")
+
+    started = time.monotonic()
+    assert connection.recv(100) == b""
+    assert 0.5 < time.monotonic() - started < 5
+    connection.close()
+
+
+def test_headers_without_end_do_not_fill_the_memory(small: Running) -> None:
+    connection = socket.create_connection(("127.0.0.1", small.http.port), timeout=10)
+    connection.sendall(b"POST /v1/traces HTTP/1.1\r\nx: " + b"y" * 100_000)
+
+    assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    connection.close()
+
+
+def test_the_answer_to_a_full_spool_is_a_retry_hint(tmp_path: Path, sqlite_url: str) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url, spool_max_bytes=100)) as collector:
+        answer = collector.http.post(calls([1]))
+        metrics = collector.http.get("/metrics").body.decode()
+
+    assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+    assert Status.FromString(answer.body).code == 14
+    assert 'otelcol_exporter_enqueue_failed_spans_total{exporter="farebox"} 1.0' in metrics
+    assert 'otelcol_receiver_refused_spans_total{receiver="otlp",transport="http"} 1.0' in metrics
+
+
+def test_too_many_bytes_in_flight_are_a_retry_hint(tmp_path: Path, sqlite_url: str) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url)) as collector:
+        answers = []
+        bomb = gzip.compress(bytes(60 * 2**20), 1)
+
+        def send() -> None:
+            answers.append(collector.http.post(bomb, content_encoding="gzip").status)
+
+        threads = [threading.Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert set(answers) <= {400, 503}
+        assert 503 in answers
+        assert collector.http.post(calls([1])).status == 200
+
+
+def test_health_readiness_and_metrics_need_no_key(tmp_path: Path, sqlite_url: str) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url, default_org=None)) as collector:
+        alive, ready, metrics = (collector.http.get(path) for path in ("/healthz", "/readyz", "/metrics"))
+
+    assert (alive.status, alive.json) == (200, {"status": "ok"})
+    assert (ready.status, ready.json["status"]) == (200, "ready")
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert b"farebox_conservation_difference 0.0" in metrics.body
+
+
+def test_metrics_carry_otelcol_names(collector: Running) -> None:
+    collector.http.post(calls([1, 2]))
+    collector.wait_until_booked()
+    wait_for(lambda: b'farebox_usage_rows_total{status="billed"} 2.0' in collector.http.get("/metrics").body)
+
+    metrics = collector.http.get("/metrics").body.decode()
+
+    assert 'otelcol_receiver_accepted_spans_total{receiver="otlp",transport="http"} 2.0' in metrics
+    assert 'otelcol_exporter_sent_spans_total{exporter="farebox"} 2.0' in metrics
+    assert "otelcol_exporter_queue_size 0.0" in metrics
+    assert "farebox_booked_spans_total 2.0" in metrics
+
+
+def test_logs_and_metrics_are_counted_and_dropped(collector: Running) -> None:
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [{}, {}]}]}]}).encode()
+
+    assert collector.http.post(body, JSON, "/v1/logs").json == {}
+    assert b'farebox_dropped_records_total{signal="logs",transport="http"} 2.0' in collector.http.get("/metrics").body
+
+
+def test_spans_of_others_are_counted_and_not_kept(collector: Running) -> None:
+    collector.http.post(protobuf(Emitted(1, {"http.method": "GET"}), Emitted(2)))
+    collector.wait_until_booked()
+
+    assert collector.counters() | {"quarantine_dropped": 0} == {
+        "accepted": 2, "not_genai": 1, "quarantined": 0, "rows": 1, "duplicates": 0, "replayed": 0,
+        "quarantine_dropped": 0,
+    }  # fmt: skip
