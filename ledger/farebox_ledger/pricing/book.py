@@ -143,10 +143,11 @@ class PriceBook:
 
     def _add(self, price: Price) -> None:
         name = comparable(price.model)
-        key = (price.provider, name)
-        self._providers.add(price.provider)
-        if price.provider in FIRST_PARTIES:
-            self._first_parties.setdefault(name, set()).add(price.provider)
+        provider = canonical_provider(price.provider) or ""
+        key = (provider, name)
+        self._providers.add(provider)
+        if provider in FIRST_PARTIES:
+            self._first_parties.setdefault(name, set()).add(provider)
         if price.source == "override":
             self._overrides.setdefault(price.org_id, {}).setdefault(key, []).append(price)
             return
@@ -154,7 +155,7 @@ class PriceBook:
         listed.append(price)
         undated = without_date(name) if len(listed) == 1 else None
         if undated:
-            self._dated.setdefault((price.provider, undated), []).append(key)
+            self._dated.setdefault((provider, undated), []).append(key)
 
     def _compile(self, price: Price, below: Price | None) -> CompiledPrice:
         key = (price.id, below.id) if below else (price.id,)

@@ -90,6 +90,7 @@ class CompiledPrice:
         table = _Table(standard)
         if tier != STANDARD:
             table = self._tier_table(tier, standard, reached)
+        table.assumed |= self._unselected(table.rates)
         rates = {name: _rate(text, None if name in FLAT_FEES else region_factor) for name, text in table.rates.items()}
         return RatePlan(
             rates=rates,
@@ -122,6 +123,14 @@ class CompiledPrice:
             else:
                 table.missing.append(dimension)
         return table
+
+    def _unselected(self, rates: RateTable) -> dict[str, str]:
+        """Say which rates stand for several that go by resolution, which no usage member tells."""
+        return {
+            dimension: f"the price of {dimension} goes by resolution; the default one applies"
+            for dimension, variants in self.rates.variants.items()
+            if any(rate != rates.get(dimension, rate) for rate in variants.values())
+        }
 
     def _searches(self) -> dict[SearchContextSize, Rate]:
         search = self._search

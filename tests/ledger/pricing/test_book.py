@@ -274,6 +274,12 @@ def test_a_retired_price_holds_for_its_time_and_is_assumed_later() -> None:
     assert after.cost_pico == pico("0.1")
 
 
+def test_a_price_that_ended_without_being_retired_is_not_carried_on() -> None:
+    ended = price("ended", "openai", "m", end=TUESDAY_NOON_US)
+
+    assert reason(PriceBook([ended], 1), "openai", "m") == "no_price_at_time"
+
+
 def test_a_retired_price_is_not_carried_on_where_the_policy_forbids_it() -> None:
     gone = price("gone", "openai", "m", end=TUESDAY_NOON_US, retired=True)
 
@@ -305,6 +311,18 @@ def test_a_multiplier_changes_the_amount_and_leaves_the_list_amount() -> None:
     assert (charged.list_cost_pico, charged.cost_pico, charged.multiplier) == (pico("0.3"), pico("0.15"), "0.5")
     assert charged.lines[0].multiplier == "0.5"
     assert book.charge(request("openai", "m", upstream="other")).multiplier is None
+
+
+def test_a_multiplier_cannot_lift_an_amount_beyond_what_a_row_holds() -> None:
+    book = PriceBook(
+        [price("p", "openai", "m", rate="5000")], 1, multipliers=[Multiplier(id="x", factor=Decimal("1.8"))]
+    )
+
+    largest = book.charge(request("openai", "m", Usage(input_tokens=1000)))
+    larger = book.charge(request("openai", "m", Usage(input_tokens=1001)))
+
+    assert largest.cost_pico == pico("9000000")
+    assert (larger.status, larger.reason, larger.cost_pico) == ("unpriced", "invalid_usage", None)
 
 
 def test_the_most_specific_multiplier_holds() -> None:

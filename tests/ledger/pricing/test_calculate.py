@@ -261,6 +261,15 @@ def test_an_hour_long_write_without_its_own_rate_is_assumed_at_the_base_rate() -
     assert (hour.status, hour.reason, hour.cost_pico) == ("assumed", "no_rate_for_dimension", pico("5"))
 
 
+def test_a_price_by_resolution_is_assumed_at_the_default_one() -> None:
+    rates = Rates(tiers={"standard": Tier({"output_images": "0.15"})}, variants={"output_images": {"4K": "0.3"}})
+
+    charged = charged_by(rates, Usage(output_images=2))
+
+    assert (charged.status, charged.reason, charged.cost_pico) == ("assumed", "no_rate_for_dimension", pico("0.3"))
+    assert charged.detail == "the price of output_images goes by resolution; the default one applies"
+
+
 def test_a_line_is_rounded_once_half_to_even() -> None:
     half = charged_at({"input_tokens": "0.0000000000005"}, Usage(input_tokens=1))
     one_and_a_half = charged_at({"input_tokens": "0.0000000000005"}, Usage(input_tokens=3))
