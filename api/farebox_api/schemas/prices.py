@@ -11,7 +11,7 @@ from farebox_api.bodies import Input
 from farebox_api.parameters import TIME_PATTERN
 from farebox_api.schemas.usage import PriceAnswer, price_answer
 from farebox_api.schemas.values import DecimalText, Money, Timestamp, optional_timestamp
-from farebox_ledger.pricing import Match, NoMatch, Price, PriceSource
+from farebox_ledger.pricing import Match, NoMatch, Price, PriceSource, Rates
 from farebox_ledger.pricing.quoting import QuoteRequest
 from farebox_ledger.usage import BillingStatus, CacheTtl, Reason, SearchContextSize
 
@@ -31,7 +31,7 @@ class ResolutionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     mode: str | None
     source_url: str | None
     multiplier: Annotated[DecimalText | None, Meta(description="Factor from list cost to cost, null = 1.")]
-    rates: Annotated[dict[str, Any] | None, Meta(description="Exact prices of a single unit, by dimension.")]
+    rates: Annotated[Rates | None, Meta(description="Exact prices of a single unit, by dimension.")]
     rejected: Annotated[list[str], Meta(description="What else was considered, in its order, and why it lost.")]
 
 
@@ -45,7 +45,7 @@ class CatalogPriceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     currency: str
     mode: str | None
-    rates: Annotated[dict[str, Any], Meta(description="Exact prices of a single unit, by dimension.")]
+    rates: Annotated[Rates, Meta(description="Exact prices of a single unit, by dimension.")]
     effective_from: Timestamp | None
     effective_to: Timestamp | None
     source_url: str | None
@@ -160,7 +160,7 @@ def resolution_answer(answer: Match | NoMatch) -> ResolutionAnswer:
         mode=answer.price.mode,
         source_url=answer.price.source_url,
         multiplier=answer.multiplier_text,
-        rates=msgspec.to_builtins(answer.compiled.rates),
+        rates=answer.compiled.rates,
         rejected=list(answer.rejected),
     )
 
@@ -175,7 +175,7 @@ def catalog_price_answer(price: Price, organization: str | None) -> CatalogPrice
         model=price.model,
         currency=price.currency,
         mode=price.mode,
-        rates=msgspec.to_builtins(price.rates),
+        rates=price.rates,
         effective_from=optional_timestamp(price.effective_from_us),
         effective_to=optional_timestamp(price.effective_to_us),
         source_url=price.source_url,
