@@ -64,7 +64,8 @@ def doctor(arguments: list[str]) -> int:
     if options.send:
         findings.append(_test_span(settings))
     print(_as_json(findings, sdks) if options.json else _as_text(findings, sdks))
-    return 1 if any(finding.state == BROKEN for finding in (*findings, *sdks)) else 0
+    states = [finding.state for finding in findings] + [sdk.state for sdk in sdks]
+    return 1 if BROKEN in states else 0
 
 
 def _environment(settings: config.Settings) -> list[Finding]:
@@ -113,7 +114,7 @@ def _collector(settings: config.Settings) -> list[Finding]:
 
 def _waiting(settings: config.Settings) -> list[Finding]:
     """Requests on disk, and those of senders with another key or endpoint, which this one does not send."""
-    files = [file for file in settings.buffer_dir.glob("*/*/*.otlp")] if settings.buffer_dir.is_dir() else []
+    files = list(settings.buffer_dir.glob("*/*/*.otlp")) if settings.buffer_dir.is_dir() else []
     if not files:
         return [Finding("buffer", OK, f"nothing waits in {settings.buffer_dir}")]
     cure = "They are sent by the next app that runs with the endpoint and key that they were recorded with."

@@ -110,6 +110,12 @@ def settings() -> config.Settings:
     return _settings
 
 
+def forget_settings() -> None:
+    """Read the environment again when metering is next switched on."""
+    global _settings
+    _settings = None
+
+
 def switched_off_by(sdk: str) -> str | None:
     """The name of the setting that leaves this SDK alone, None when it is to be metered."""
     if sdk in settings().disabled_sdks:

@@ -67,6 +67,9 @@ def remove() -> None:
             _unwrap(patch)
     for known in (_patches, _watched_roots, _watched_modules, _off):
         known.clear()
+    metering = sys.modules.get("farebox.metering")
+    if metering is not None:
+        metering.forget_settings()
 
 
 def patches() -> dict[str, list[Patch]]:

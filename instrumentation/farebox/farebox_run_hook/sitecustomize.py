@@ -5,6 +5,7 @@ in the environment for the app's children. The folder of the `farebox` package's
 own environment does not have farebox.
 """
 
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -21,8 +22,7 @@ try:
 except Exception as error:  # noqa: BLE001 - the app must start whatever happens here
     sys.stderr.write(f"farebox: metering could not be started: {error}\n")
 
-sys.modules.pop("sitecustomize", None)
-_spec = importlib.util.find_spec("sitecustomize")
+_spec = importlib.machinery.PathFinder.find_spec("sitecustomize", sys.path)
 if _spec is not None and _spec.loader is not None:
     _module = importlib.util.module_from_spec(_spec)
     sys.modules["sitecustomize"] = _module
