@@ -18,6 +18,7 @@ from farebox_ledger.pricing.tiers import DOCUMENTED_RATIOS, listed_as
 from farebox_ledger.usage import SearchContextSize
 
 _EXACT: Final = Context(prec=60)
+_HOUR_LONG_WRITE: Final = "cache writes of one hour: 2 x input (Anthropic pricing, prompt caching)"
 _US_PER_MINUTE: Final = 60_000_000
 _MINUTES_PER_DAY: Final = 1440
 
@@ -87,9 +88,11 @@ class CompiledPrice:
         standard = _listed(self.rates.tiers.get(STANDARD), reached, self.rates.threshold_inclusive)
         if off_peak and self._off_peak is not None:
             standard = {**standard, **{name: (rate, 0) for name, rate in self._off_peak.rates.items()}}
-        table = _Table(standard)
-        if tier != STANDARD:
-            table = self._tier_table(tier, standard, reached)
+        hour = _hour_long_write(standard)
+        standard = {**standard, **hour}
+        table = _Table(standard) if tier == STANDARD else self._tier_table(tier, standard, reached)
+        for dimension in hour:
+            table.assumed.setdefault(dimension, _HOUR_LONG_WRITE)
         table.assumed |= self._unselected(table.rates)
         rates = {name: _rate(text, None if name in FLAT_FEES else region_factor) for name, text in table.rates.items()}
         return RatePlan(
@@ -178,6 +181,25 @@ def _listed(tier: Tier | None, reached: int, inclusive: bool) -> _Listing:
     for band in tier.bands[: bisect_left(thresholds, reached + 1)]:
         listing.update({dimension: (rate, band.above_tokens) for dimension, rate in band.rates.items()})
     return listing
+
+
+def _hour_long_write(standard: _Listing) -> _Listing:
+    """Derive the rate of one-hour cache writes where a catalog forgets it (LiteLLM #27781).
+
+    Anthropic bills them at twice the input, and every price that lists both says exactly that; a base write rate of
+    1.25 x input and no twelve-hour rate, which is OpenAI's, is the mark of its price list.
+    """
+    if "cache_write_1h_input_tokens" in standard or "cache_write_12h_input_tokens" in standard:
+        return {}
+    if "input_tokens" not in standard or "cache_write_input_tokens" not in standard:
+        return {}
+    (input_rate, input_above), (write_rate, write_above) = (
+        standard["input_tokens"],
+        standard["cache_write_input_tokens"],
+    )
+    if input_rate == "0" or write_rate != _product(input_rate, "1.25"):
+        return {}
+    return {"cache_write_1h_input_tokens": (_product(input_rate, "2"), max(input_above, write_above))}
 
 
 def _product(rate: str, factor: str) -> str:

@@ -251,14 +251,26 @@ def test_of_several_bands_the_highest_reached_holds() -> None:
     assert costs == {10: pico("10"), 11: pico("22"), 20: pico("40"), 21: pico("63")}
 
 
-def test_an_hour_long_write_without_its_own_rate_is_assumed_at_the_base_rate() -> None:
-    rates = {"input_tokens": "1", "cache_write_input_tokens": "1.25"}
+def test_an_hour_long_write_that_the_catalog_forgets_is_assumed_at_twice_the_input(charge: Charging) -> None:
+    # 1,000 x $6/M: Bedrock's sonnet 4 lists writes of five minutes alone (LiteLLM #27781).
+    model = "anthropic.claude-sonnet-4-20250514-v1:0"
+
+    short = charge("aws.bedrock", model, input_tokens=1000, cache_write_input_tokens={"5m": 1000})
+    hour = charge("aws.bedrock", model, input_tokens=1000, cache_write_input_tokens={"1h": 1000})
+
+    assert (short.status, short.cost_pico) == ("billed", pico("0.00375"))
+    assert (hour.status, hour.reason, hour.cost_pico) == ("assumed", "no_rate_for_dimension", pico("0.006"))
+    assert hour.detail == "cache writes of one hour: 2 x input (Anthropic pricing, prompt caching)"
+
+
+def test_a_long_write_without_its_own_rate_is_assumed_at_the_base_rate() -> None:
+    rates = {"input_tokens": "1", "cache_write_input_tokens": "1.5"}
 
     short = charged_at(rates, Usage(input_tokens=4, cache_write_input_tokens={"5m": 4}))
     hour = charged_at(rates, Usage(input_tokens=4, cache_write_input_tokens={"1h": 4}))
 
-    assert (short.status, short.cost_pico) == ("billed", pico("5"))
-    assert (hour.status, hour.reason, hour.cost_pico) == ("assumed", "no_rate_for_dimension", pico("5"))
+    assert (short.status, short.cost_pico) == ("billed", pico("6"))
+    assert (hour.status, hour.reason, hour.cost_pico) == ("assumed", "no_rate_for_dimension", pico("6"))
 
 
 def test_a_price_by_resolution_is_assumed_at_the_default_one() -> None:
