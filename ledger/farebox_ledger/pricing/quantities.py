@@ -66,22 +66,32 @@ def split_input(usage: Usage, plan: RatePlan) -> TokenSplit:
 def split_output(usage: Usage, plan: RatePlan) -> TokenSplit:
     """Split the output into reasoning, audio, images and the plain rest."""
     split = TokenSplit()
-    total = 0
-    for dimension, value in (
-        ("reasoning_output_tokens", usage.reasoning_output_tokens),
-        ("audio_output_tokens", usage.audio_output_tokens),
-        ("image_output_tokens", usage.image_output_tokens),
-    ):
-        if value:
-            quantity = _count(split, value, dimension)
-            total = max(total, quantity)
-            _take(split, plan, dimension, quantity)
-    _take_whole(split, usage.output_tokens, total, "output_tokens")
-    if total > split.whole:
+    parts = _output_parts(split, usage, plan)
+    _take_whole(split, usage.output_tokens, parts, "output_tokens")
+    if parts > split.whole:
         split.bill_by_total("output_tokens")
-        return split
-    _take_rest(split, plan, "output_tokens")
+    else:
+        _take_rest(split, plan, "output_tokens")
     return split
+
+
+def _output_parts(split: TokenSplit, usage: Usage, plan: RatePlan) -> int:
+    """Take the parts of the output; answers the largest one, since reasoning and media are counted independently."""
+    reasoning, audio, image = usage.reasoning_output_tokens, usage.audio_output_tokens, usage.image_output_tokens
+    if not reasoning and not audio and not image:
+        return 0
+    largest = 0
+    parts = (
+        ("reasoning_output_tokens", reasoning),
+        ("audio_output_tokens", audio),
+        ("image_output_tokens", image),
+    )
+    for dimension, value in parts:
+        quantity = _count(split, value, dimension)
+        largest = max(largest, quantity)
+        if quantity:
+            _take(split, plan, dimension, quantity)
+    return largest
 
 
 def is_count(value: int | Decimal) -> bool:
