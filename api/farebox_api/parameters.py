@@ -16,21 +16,26 @@ from typing import Final, NamedTuple
 from farebox_api.errors import Fault, InvalidRequest, invalid_parameter
 from farebox_ledger.money import MAX_AMOUNT_PICO, PICO
 
-TIME_PATTERN: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
+TIME_PATTERN: Final = (
+    r"^(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
+    r"[Tt]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,6})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$"
+)
 AMOUNT_PATTERN: Final = r"^-?\d{1,7}(\.\d{1,12})?$"
-MONTH_PATTERN: Final = r"^\d{4}-(0[1-9]|1[0-2])$"
+MONTH_PATTERN: Final = r"^(19[7-9]\d|2\d{3})-(0[1-9]|1[0-2])$"
 USAGE_ID_PATTERN: Final = r"^\d{8}-[0-9a-f]{32}$"
+TRACE_ID_PATTERN: Final = r"^[0-9a-f]{32}$"
 SLUG_PATTERN: Final = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2999
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_TIME: Final = re.compile(TIME_PATTERN.replace("[+-]", "[ +-]"), re.ASCII)
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[ +-]\d\d:\d\d)", re.ASCII)
 _NAIVE: Final = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
 _AMOUNT: Final = re.compile(AMOUNT_PATTERN, re.ASCII)
 _INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 _MONTH: Final = re.compile(MONTH_PATTERN, re.ASCII)
+_TRACE_ID: Final = re.compile(TRACE_ID_PATTERN)
 _USAGE_ID: Final = re.compile(USAGE_ID_PATTERN, re.ASCII)
 
 
@@ -70,9 +75,9 @@ def time_us(name: str, text: str | None) -> int | None:
     try:
         moment = datetime.fromisoformat(text[:11].upper() + text[11:].upper().replace(" ", "+")).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise invalid_parameter(name, f"{text!r} is no time that exists") from None
+        raise invalid_parameter(name, f"{text} is no time that exists") from None
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
-        raise invalid_parameter(name, f"{text!r} lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}")
+        raise invalid_parameter(name, f"{text} lies outside the years {_FIRST_YEAR} to {_LAST_YEAR}")
     return (moment - _EPOCH) // _MICROSECOND
 
 
@@ -90,14 +95,14 @@ def amount(name: str, text: str | None) -> Decimal | None:
         return None
     if not _AMOUNT.fullmatch(text) or abs(Decimal(text)) > MAX_AMOUNT_PICO // PICO:
         raise invalid_parameter(
-            name, f"expected a plain decimal such as 0.0105, at most 9000000 and 12 decimal places, got {text!r}"
+            name, f"expected a plain decimal such as 0.0105, at most 9000000 and 12 decimal places, got {text[:64]!r}"
         )
     return Decimal(text)
 
 
 def month_number(name: str, text: str) -> int:
     """Read `2026-11` as 202611."""
-    if not _MONTH.fullmatch(text) or not _FIRST_YEAR <= int(text[:4]) <= _LAST_YEAR:
+    if not _MONTH.fullmatch(text):
         raise invalid_parameter(name, f"expected a month such as 2026-11, got {text[:64]!r}")
     return int(text[:4]) * 100 + int(text[5:])
 
@@ -107,6 +112,15 @@ def usage_id(text: str) -> tuple[int, bytes] | None:
     if not _USAGE_ID.fullmatch(text):
         return None
     return int(text[:8]), bytes.fromhex(text[9:])
+
+
+def trace_id(name: str, text: str | None) -> bytes | None:
+    """Read a trace id of 32 lower-case hex digits."""
+    if text is None:
+        return None
+    if not _TRACE_ID.fullmatch(text):
+        raise invalid_parameter(name, f"expected 32 lower-case hex digits, got {text[:64]!r}")
+    return bytes.fromhex(text)
 
 
 def names(name: str, values: Collection[str] | None, allowed: Collection[str]) -> tuple[str, ...]:

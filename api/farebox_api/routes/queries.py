@@ -16,8 +16,16 @@ _TIME_TEXT = "RFC 3339 with offset, such as 2026-11-01T00:00:00Z"
 
 
 def named(what: str, *, pattern: str | None = None) -> QueryParameter:
-    """Describe a parameter that holds a name."""
-    return QueryParameter(min_length=1, max_length=MAX_NAME_LENGTH, pattern=pattern, description=what)
+    """Describe a parameter that holds a name, or text of a form.
+
+    A pattern is documented here and checked by `parameters`, which can say what is wrong in words.
+    """
+    return QueryParameter(
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        schema_extra=None if pattern is None else {"pattern": pattern},
+        description=what,
+    )
 
 
 Limit: TypeAlias = Annotated[

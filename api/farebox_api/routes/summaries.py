@@ -140,7 +140,7 @@ def current(books: NamedDependency[SkipValidation[Books]], organization: Organiz
 def monthly(
     books: NamedDependency[SkipValidation[Books]],
     organization: OrganizationPath,
-    month: Annotated[str, PathParameter(description="Month in UTC, YYYY-MM.", pattern=MONTH_PATTERN)],
+    month: Annotated[str, PathParameter(description="Month in UTC, YYYY-MM.", schema_extra={"pattern": MONTH_PATTERN})],
 ) -> MonthAnswer:
     """Sum up one month in UTC, in all and by model, service, category and user.
 

@@ -7,7 +7,8 @@ from typing import Annotated
 from litestar.params import QueryParameter
 
 from farebox_api.errors import invalid_parameter
-from farebox_api.parameters import AMOUNT_PATTERN, amount, time_range_us
+from farebox_api.parameters import AMOUNT_PATTERN, TRACE_ID_PATTERN, amount, time_range_us
+from farebox_api.parameters import trace_id as read_trace_id
 from farebox_api.routes.queries import End, Start, named
 from farebox_ledger.store.querying import UsageFilter
 from farebox_ledger.usage import BillingStatus, CallStatus, Reason
@@ -32,15 +33,13 @@ def usage_filter(
     billing_status: Annotated[BillingStatus | None, QueryParameter(description="How the row is billed.")] = None,
     reason: Annotated[Reason | None, QueryParameter(description="Why the row is not plainly billed.")] = None,
     min_cost: Annotated[
-        str | None, QueryParameter(pattern=AMOUNT_PATTERN, description="Least cost, inclusive, in the row's currency.")
+        str | None, named("Least cost, inclusive, in the row's currency.", pattern=AMOUNT_PATTERN)
     ] = None,
     max_cost: Annotated[
         str | None,
-        QueryParameter(pattern=AMOUNT_PATTERN, description="Greatest cost, inclusive, in the row's currency."),
+        named("Greatest cost, inclusive, in the row's currency.", pattern=AMOUNT_PATTERN),
     ] = None,
-    trace_id: Annotated[
-        str | None, QueryParameter(pattern="^[0-9a-f]{32}$", description="Trace, as 32 hex digits.")
-    ] = None,
+    trace_id: Annotated[str | None, named("Trace, as 32 hex digits.", pattern=TRACE_ID_PATTERN)] = None,
     tag: Annotated[str | None, named("A tag that the row carries.")] = None,
     start: Start = None,
     end: End = None,
@@ -73,7 +72,7 @@ def usage_filter(
         reason=reason,
         min_cost=least,
         max_cost=most,
-        trace_id=None if trace_id is None else bytes.fromhex(trace_id),
+        trace_id=read_trace_id("trace_id", trace_id),
         tag=tag,
         start_us=start_us,
         end_us=end_us,
