@@ -137,7 +137,7 @@ class StreamProxy(Proxy):
 
     @property
     def close(self) -> Any:
-        return _closing(self.__wrapped__.close, self._self_meter)
+        return _closing(self, self.__wrapped__.close)
 
 
 class AsyncStreamProxy(Proxy):
@@ -180,28 +180,30 @@ class AsyncStreamProxy(Proxy):
 
     @property
     def close(self) -> Any:
-        return _closing_async(self.__wrapped__.close, self._self_meter)
+        return _closing_async(self, self.__wrapped__.close)
 
     @property
     def aclose(self) -> Any:
-        return _closing_async(self.__wrapped__.aclose, self._self_meter)
+        return _closing_async(self, self.__wrapped__.aclose)
 
 
-def _closing(close: Any, meter: StreamMeter) -> Any:
+def _closing(stream: StreamProxy, close: Any) -> Any:
+    """The method `close`; it holds the proxy, as a bound method does, so that `open_stream().close()` is no drop."""
+
     def closing(*args: Any, **kwargs: Any) -> Any:
         try:
             return close(*args, **kwargs)
         finally:
-            meter.closed()
+            stream._self_meter.closed()
 
     return closing
 
 
-def _closing_async(close: Any, meter: StreamMeter) -> Any:
+def _closing_async(stream: AsyncStreamProxy, close: Any) -> Any:
     async def closing(*args: Any, **kwargs: Any) -> Any:
         try:
             return await close(*args, **kwargs)
         finally:
-            meter.closed()
+            stream._self_meter.closed()
 
     return closing

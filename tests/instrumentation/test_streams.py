@@ -69,8 +69,9 @@ def leave_the_block(sdk: str, client: Any) -> None:
 
 
 def leave_the_block_by_an_error(sdk: str, client: Any) -> None:
-    with pytest.raises(ZeroDivisionError), opened(sdk, client, "endless") as stream:
-        next(stream)
+    stream = opened(sdk, client, "endless")
+    next(stream)
+    with pytest.raises(ZeroDivisionError), stream:
         _ = 1 / 0
 
 
