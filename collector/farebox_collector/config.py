@@ -68,7 +68,7 @@ class CollectorConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
-    keys_refresh_s: float = 4.0  # revocation acts within 5 s
+    keys_refresh_s: float = 3.0  # revocation acts within 5 s
     catalog_poll_s: float = 2.0
     drain_notice_s: float = 1.0  # from NOT_SERVING to GOAWAY, so that balancers turn away first
     drain_limit_s: float = 20.0

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tests.collector.emitting import Emitted, calls, json_request, json_span, protobuf
 from tests.collector.running import JSON, PROTOBUF
 
+IN_WORDS = [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": "many"}}]
 BOMB = gzip.compress(bytes(200 * 2**20), 1)
 
 

@@ -138,7 +138,7 @@ class Child:
             "FAREBOX_DEFAULT_ORG": "acme",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "farebox.cli", "collector"],
+            [sys.executable, "-c", "import sys, farebox_collector.commands as c; sys.exit(c.collector(sys.argv[1:]))"],
             env={**given, **settings, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,118 @@
+"""Ack means on disk: a collector that is killed at a random moment loses no acknowledged span and books none twice."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from farebox_collector.spool import Spool
+from tests.collector.emitting import calls
+from tests.collector.running import Child, rows
+
+
+def test_spans_acknowledged_before_a_kill_are_booked_once_after_the_restart(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
+) -> None:
+    first = Child(tmp_path)
+    http = first.started()
+    assert http.post(calls([1])).status == 200
+    # While the books are locked nothing is booked: the kill comes between the acknowledgment and the booking.
+    lock = sqlite3.connect(tmp_path / "farebox.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    for number in range(2, 22):
+        assert http.post(calls([number])).status == 200
+    first.kill()
+    lock.execute("ROLLBACK")
+    lock.close()
+    booked_before = len(rows(sqlite_engine, "span_id"))
+
+    started = time.monotonic()
+    second = Child(tmp_path)
+    http = second.started()
+    assert time.monotonic() - started < 2
+    assert http.post(calls([5])).status == 200  # its sender never saw the first answer
+    assert second.terminate() == 0
+
+    assert booked_before <= 1
+    assert len(rows(sqlite_engine, "span_id")) == 21
+    spool = Spool(tmp_path / "spool", 2**30)
+    assert spool.snapshot().pending_spans == 0
+    assert spool.snapshot().conservation_difference == 0
+    spool.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_kills_at_random_moments_lose_and_double_nothing(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
+) -> None:
+    chance = random.Random(20261121)
+    acknowledged: set[int] = set()
+    number = 0
+    for _ in range(20):
+        child = Child(tmp_path)
+        http = child.started()
+        killer = threading.Timer(chance.uniform(0.02, 0.8), child.process.kill)
+        killer.start()
+        try:
+            while True:
+                number += 3
+                if http.post(calls([number, number + 1, number + 2])).status == 200:
+                    acknowledged.update((number, number + 1, number + 2))
+        except OSError:
+            pass
+        killer.join()
+        child.kill()
+    last = Child(tmp_path)
+    last.started()
+    assert last.terminate() == 0
+
+    booked = [int.from_bytes(row[0]) for row in rows(sqlite_engine, "span_id")]
+    assert len(booked) == len(set(booked))
+    assert acknowledged - set(booked) == set()
+    # Whatever is booked beyond that was on the disk before its sender could be told.
+    assert len(set(booked) - acknowledged) <= 3 * 20
+    spool = Spool(tmp_path / "spool", 2**30)
+    assert spool.snapshot().conservation_difference == 0
+    spool.close()
+
+
+def test_a_signal_to_end_drains_and_exits_with_zero(tmp_path: Path, sqlite_url: str, sqlite_engine: Engine) -> None:
+    child = Child(tmp_path)
+    http = child.started()
+    for number in range(1, 40):
+        assert http.post(calls([number])).status == 200
+
+    assert child.terminate() == 0
+
+    assert len(rows(sqlite_engine, "span_id")) == 39
+
+
+def test_a_wrong_setting_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    code, out, error = Child(tmp_path, FAREBOX_SPOOL_MAX_BYTES="lots").end()
+
+    assert (code, out) == (2, "")
+    assert error == (
+        "farebox collector: FAREBOX_SPOOL_MAX_BYTES: expected a whole number of bytes above 0, "
+        "such as 536870912 or 512MiB, got 'lots'\n"
+    )
+
+
+def test_a_taken_port_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    first = Child(tmp_path / "first")
+    http = first.started()
+
+    for variable, address in (
+        ("FAREBOX_HTTP_LISTEN", f"127.0.0.1:{http.port}"),
+        ("FAREBOX_GRPC_LISTEN", first.grpc_address),
+    ):
+        code, _, error = Child(tmp_path / variable, **{variable: address}).end()
+        assert code == 2
+        assert f"farebox collector: {variable}: {address} cannot be bound" in error
+    first.kill()
