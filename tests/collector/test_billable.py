@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farebox_collector.billable import BILLED, Verdict, judge, winner
+from farebox_ledger.usage import Usage, UsageEvent
+
+START_US = 1_763_690_000_000_000
+SECOND = 1_000_000
+
+
+def call(number: int, parent: int | None = None, *, at: tuple[float, float] = (0, 10), **fields: Any) -> UsageEvent:
+    """A chat call of 1000 tokens in and 100 out, from second `at[0]` to second `at[1]`."""
+    defaults: dict[str, Any] = {
+        "kind": "call",
+        "operation": "chat",
+        "request_model": "gpt-4o",
+        "usage": Usage(input_tokens=1000, output_tokens=100),
+        "scope": "scope.a",
+    }
+    return UsageEvent(
+        org_id=1,
+        trace_id=b"t" * 16,
+        span_id=span_id(number),
+        parent_span_id=None if parent is None else span_id(parent),
+        started_at_us=START_US + round(at[0] * SECOND),
+        occurred_at_us=START_US + round(at[1] * SECOND),
+        received_at_us=START_US,
+        dialect="semconv",
+        **{**defaults, **fields},
+    )
+
+
+def container(number: int, parent: int | None = None, **fields: Any) -> UsageEvent:
+    return call(number, parent, **{"kind": "container", "operation": "invoke_agent", **fields})
+
+
+def span_id(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+def verdicts(*events: UsageEvent) -> dict[int, Verdict]:
+    return {int.from_bytes(span, "big"): verdict for span, verdict in judge(events).items()}
+
+
+def suppressed(reason: Any, by: int | None = None) -> Verdict:
+    return Verdict("suppressed", reason, None if by is None else span_id(by))
+
+
+def test_a_single_call_is_billed() -> None:
+    assert verdicts(call(1)) == {1: BILLED}
+
+
+def test_two_calls_that_only_share_a_trace_are_both_billed() -> None:
+    assert verdicts(call(1, at=(0, 5)), call(2, at=(6, 9))) == {1: BILLED, 2: BILLED}
+
+
+def test_a_container_is_covered_by_the_calls_below_it_through_other_containers() -> None:
+    found = verdicts(container(1), container(2, 1), call(3, 2))
+
+    assert found == {1: suppressed("covered_by_child", 3), 2: suppressed("covered_by_child", 3), 3: BILLED}
+
+
+def test_a_container_without_calls_is_never_billed() -> None:
+    assert verdicts(container(1)) == {1: Verdict("unpriced", "aggregate_only")}
+    assert verdicts(container(1, usage=Usage())) == {1: suppressed("aggregate_only")}
+
+
+def test_the_deepest_call_of_one_response_bills() -> None:
+    outer = call(1, response_id="chatcmpl-12345", usage=Usage(input_tokens=1000, output_tokens=900))
+    inner = call(2, 1, response_id="chatcmpl-12345")
+
+    assert verdicts(outer, inner) == {1: suppressed("duplicate_response", 2), 2: BILLED}
+
+
+def test_of_equally_deep_calls_of_one_response_the_more_detailed_one_bills() -> None:
+    plain = call(1, response_id="chatcmpl-12345", scope="scope.b")
+    detailed = call(
+        2, response_id="chatcmpl-12345", usage=Usage(input_tokens=1000, output_tokens=100, cache_read_input_tokens=0)
+    )
+
+    assert verdicts(plain, detailed) == {1: suppressed("duplicate_response", 2), 2: BILLED}
+
+
+def test_a_short_response_id_identifies_nothing() -> None:
+    one, other = call(1, response_id="0", at=(0, 1)), call(2, response_id="0", at=(2, 3))
+
+    assert verdicts(one, other) == {1: BILLED, 2: BILLED}
+
+
+def test_a_call_around_the_same_call_is_covered_by_it() -> None:
+    outer = call(1, request_model="openai/gpt-4o", scope="scope.b")
+    inner = call(2, 1, request_model="gpt-4o", response_model="gpt-4o-2024-08-06", at=(1, 9))
+
+    assert verdicts(outer, inner) == {1: suppressed("covered_by_child", 2), 2: BILLED}
+
+
+def test_a_call_around_two_calls_is_covered_when_it_says_no_more_than_their_sum() -> None:
+    outer = call(1, usage=Usage(input_tokens=2000, output_tokens=200))
+
+    found = verdicts(outer, call(2, 1, at=(1, 4)), call(3, 1, at=(5, 9)))
+
+    assert found == {1: suppressed("covered_by_child", 2), 2: BILLED, 3: BILLED}
+
+
+def test_a_call_that_says_more_than_the_calls_in_it_needs_review() -> None:
+    outer = call(1, usage=Usage(input_tokens=5000, output_tokens=200))
+
+    assert verdicts(outer, call(2, 1)) == {1: Verdict("unpriced", "needs_review", span_id(2)), 2: BILLED}
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        call(2, 1, request_model="claude-3-5-haiku"),
+        call(2, 1, response_id="resp-inner-1"),
+        call(2, 1, operation="embeddings"),
+        call(2, 1, at=(20, 30)),
+    ],
+    ids=["another model", "another response", "another modality", "outside of the interval"],
+)
+def test_a_call_inside_that_is_another_call_is_billed_beside_it(inner: UsageEvent) -> None:
+    outer = call(1, response_id="resp-outer-1", scope="scope.b")
+
+    assert verdicts(outer, inner) == {1: BILLED, 2: BILLED}
+
+
+def test_identical_twins_are_one_call() -> None:
+    assert verdicts(call(2, 9), call(1, 9)) == {1: BILLED, 2: suppressed("twin", 1)}
+
+
+def test_two_libraries_that_saw_one_call_without_being_related_are_one_call() -> None:
+    wide = call(1, scope="scope.b", at=(0, 10))
+    narrow = call(2, scope="scope.a", at=(1, 9), usage=Usage(input_tokens=1000, output_tokens=100, requests=1))
+
+    assert verdicts(wide, narrow) == {1: suppressed("twin", 2), 2: BILLED}
+
+
+def test_each_call_absorbs_one_call_of_another_library() -> None:
+    inner = [call(number, at=(number, number + 3)) for number in (1, 2)]
+    outer = [call(10 + number, scope="scope.b", at=(number - 0.1, number + 3.1)) for number in (1, 2)]
+
+    found = verdicts(*inner, *outer)
+
+    assert [found[number].is_billed for number in (1, 2, 11, 12)] == [True, True, False, False]
+
+
+def test_calls_of_one_library_at_the_same_time_are_all_billed() -> None:
+    found = verdicts(*(call(number, at=(0, 10 + number)) for number in range(1, 6)))
+
+    assert all(verdict.is_billed for verdict in found.values())
+
+
+def test_a_circle_of_parents_is_judged_all_the_same() -> None:
+    found = verdicts(container(1, 2), container(2, 1), call(3, 1))
+
+    assert found[3].is_billed
+    assert not found[1].is_billed
+
+
+def test_of_two_versions_the_one_with_usage_wins() -> None:
+    empty = call(1, at=(0, 20), usage=Usage())
+
+    assert winner([empty, call(1)]).usage.input_tokens == 1000
+    assert winner([call(1), empty]).usage.input_tokens == 1000
+
+
+USAGES = (Usage(), Usage(input_tokens=10, output_tokens=5), Usage(input_tokens=20, output_tokens=10))
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> list[UsageEvent]:
+    """Traces of up to eight spans, small enough that all rules meet in them."""
+    events = []
+    for number in range(1, draw(st.integers(1, 8)) + 1):
+        start = draw(st.integers(0, 3))
+        events.append(
+            call(
+                number,
+                draw(st.one_of(st.none(), st.integers(1, 8))),
+                at=(start, start + draw(st.integers(0, 4))),
+                kind=draw(st.sampled_from(("call", "call", "container"))),
+                scope=draw(st.sampled_from(("scope.a", "scope.b"))),
+                usage=draw(st.sampled_from(USAGES)),
+                request_model=draw(st.sampled_from(("gpt-4o", "claude", None))),
+                response_id=draw(st.sampled_from((None, None, "response-1", "response-2"))),
+                is_client=draw(st.booleans()),
+            )
+        )
+    return events
+
+
+@given(traces(), st.randoms(use_true_random=False))
+def test_the_order_of_the_spans_does_not_matter(trace: list[UsageEvent], chance: Any) -> None:
+    shuffled = [msgspec.structs.replace(event) for event in trace]
+    chance.shuffle(shuffled)
+
+    assert judge(trace) == judge(shuffled)
+
+
+@given(traces())
+def test_every_span_has_a_verdict_and_whoever_covers_another_is_not_covered(trace: list[UsageEvent]) -> None:
+    found = judge(trace)
+
+    assert set(found) == {event.span_id for event in trace}
+    for verdict in found.values():
+        if verdict.covered_by is not None:
+            assert found[verdict.covered_by].covered_by is None
+
+
+@given(traces())
+def test_containers_are_never_billed(trace: list[UsageEvent]) -> None:
+    found = judge(trace)
+
+    assert not any(found[event.span_id].is_billed for event in trace if event.kind == "container")
+
+
+@given(traces())
+def test_where_calls_are_one_of_them_is_billed(trace: list[UsageEvent]) -> None:
+    found = judge(trace)
+
+    is_called = any(event.kind == "call" for event in trace)
+    assert any(verdict.is_billed for verdict in found.values()) == is_called
