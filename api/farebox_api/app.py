@@ -23,11 +23,12 @@ from farebox_api.edge import Edge
 from farebox_api.errors import ApiError
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.problems import answer_fault
-from farebox_api.routes import keys, organizations, prices, summaries, system, usage
+from farebox_api.routes import keys, organizations, overview, prices, summaries, system, usage
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.errors import LedgerError
 
 V1_ROUTES: Sequence[ControllerRouterHandler] = (
+    *overview.ROUTES,
     *summaries.ROUTES,
     *usage.ROUTES,
     *organizations.ROUTES,

@@ -101,6 +101,13 @@ def test_bodies_refuse_unknown_members_and_say_so(document: Any) -> None:
     assert document["components"]["schemas"]["OrganizationInput"]["additionalProperties"] is False
 
 
+def test_every_schema_is_typed_to_its_leaves(document: Any) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        assert "." not in name
+        for member, described in schema.get("properties", {}).items():
+            assert described.get("items") != {"type": "object"}, (name, member)
+
+
 def test_the_document_names_no_other_host(client: TestClient[Any]) -> None:
     assert "http://" not in client.get("/schema/openapi.json").text
     assert "https://" not in client.get("/schema/openapi.json").text

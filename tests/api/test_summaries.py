@@ -329,3 +329,46 @@ def test_a_system_key_sums_all_organizations_or_one(api: Api) -> None:
 
     assert [(group["organization"], group["requests"]) for group in every] == [("zenith", 2), ("acme", 1)]
     assert one[0]["requests"] == 2
+
+
+def test_the_overview_shows_today_the_months_a_window_and_what_waits_for_a_price(api: Api) -> None:
+    now_us = time.time_ns() // 1000
+    month_us = at(time.strftime("%Y-%m-01T00:00:00Z", time.gmtime(now_us / 1_000_000)))
+    booked(
+        api,
+        booking(1, occurred_at_us=now_us, service="chatbot"),
+        booking(2, occurred_at_us=month_us - 1),
+        booking(3, unpriced(), occurred_at_us=now_us, provider=None, request_model="mystery"),
+        booking(4, unpriced(), occurred_at_us=month_us - 1, provider=None, request_model="mystery"),
+        booking(5, unpriced(), occurred_at_us=month_us - 1, provider="openai", request_model="mystery"),
+        booking(6, org_id=ZENITH, occurred_at_us=now_us),
+    )
+
+    mine = api.json("/v1/overview", days=366)
+    every = api.json("/v1/overview", api.system_key, days=1)
+
+    assert (mine["organization"], every["organization"]) == ("acme", None)
+    assert (mine["today"]["requests"], mine["today"]["cost"], mine["today"]["is_complete"]) == (2, "0.0045", False)
+    assert (mine["this_month"]["requests"], mine["this_month"]["cost"]) == (2, "0.0045")
+    assert (mine["last_month"]["requests"], mine["last_month"]["cost"]) == (3, "0.0045")
+    assert (mine["window"]["days"], mine["window"]["requests"], mine["window"]["cost"]) == (366, 5, "0.009")
+    assert [(part["provider"], part["requests"]) for part in mine["window"]["by_provider"]] == [
+        ("openai", 3),
+        ("unknown", 2),
+    ]
+    assert [(part["service"], part["requests"]) for part in mine["window"]["by_service"]] == [
+        ("unknown", 4),
+        ("chatbot", 1),
+    ]
+    assert (mine["unpriced_rows"], mine["unpriced_models"]) == (3, 2)
+    assert every["window"]["requests"] == every["today"]["requests"] == 3
+
+
+def test_the_overview_is_for_administrators(api: Api) -> None:
+    assert api.get("/v1/overview", api.make_key("acme", "usage:read")).status_code == 403
+    assert api.get("/v1/overview", organization="zenith").status_code == 404
+
+
+@pytest.mark.parametrize("days", ["0", "367", "x"])
+def test_a_window_has_1_to_366_days(api: Api, days: str) -> None:
+    assert api.get("/v1/overview", days=days).json()["errors"][0]["parameter"] == "days"

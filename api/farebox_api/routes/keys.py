@@ -16,8 +16,7 @@ from farebox_api.paging import CursorCodec, page_after
 from farebox_api.parameters import time_us
 from farebox_api.problems import problem_responses
 from farebox_api.routes.queries import Cursor, Limit
-from farebox_api.schemas.organizations import KeyAnswer, KeyInput, NewKeyAnswer, key_answer, new_key_answer
-from farebox_api.schemas.pages import Page
+from farebox_api.schemas.organizations import KeyInput, KeyPageAnswer, NewKeyAnswer, key_answer, new_key_answer
 from farebox_ledger.store.keys import KeyRecord, all_keys, create_key, revoke_key
 from farebox_ledger.usage import org_id_of
 
@@ -35,7 +34,7 @@ KeyPath = Annotated[str, PathParameter(description="The key's id, `key_…`.", m
     responses=problem_responses(400, 401, 403),
     sync_to_thread=True,
 )
-def listed(books: NamedDependency[SkipValidation[Books]], limit: Limit = 50, cursor: Cursor = None) -> Page[KeyAnswer]:
+def listed(books: NamedDependency[SkipValidation[Books]], limit: Limit = 50, cursor: Cursor = None) -> KeyPageAnswer:
     """List the keys that the key sees, oldest first, revoked ones among them."""
     question = ("api-keys", books.caller.org_slug)
     after = None if cursor is None else CURSORS.read(cursor, *question)
@@ -43,7 +42,7 @@ def listed(books: NamedDependency[SkipValidation[Books]], limit: Limit = 50, cur
         found = all_keys(connection, scope)
     rows, has_more = page_after(found, after, limit, _position)
     next_cursor = CURSORS.write(_position(rows[-1]), *question) if has_more else None
-    return Page([key_answer(record) for record in rows], next_cursor, has_more)
+    return KeyPageAnswer(items=[key_answer(record) for record in rows], next_cursor=next_cursor, has_more=has_more)
 
 
 @post(

@@ -15,8 +15,12 @@ from farebox_api.errors import Forbidden
 from farebox_api.paging import CursorCodec, page_after
 from farebox_api.problems import problem_responses
 from farebox_api.routes.queries import Cursor, Limit, OrganizationPath
-from farebox_api.schemas.organizations import OrganizationAnswer, OrganizationInput, organization_answer
-from farebox_api.schemas.pages import Page
+from farebox_api.schemas.organizations import (
+    OrganizationAnswer,
+    OrganizationInput,
+    OrganizationPageAnswer,
+    organization_answer,
+)
 from farebox_ledger.errors import NotFound
 from farebox_ledger.store.organizations import create_organization, list_organizations, organization_by_slug
 
@@ -34,17 +38,17 @@ CURSORS = CursorCodec(str)
 )
 def listed(
     books: NamedDependency[SkipValidation[Books]], limit: Limit = 50, cursor: Cursor = None
-) -> Page[OrganizationAnswer]:
+) -> OrganizationPageAnswer:
     """List the organizations that the key sees, by slug: all for a system key, else its own."""
     question = ("organizations", books.caller.org_slug)
     after = None if cursor is None else CURSORS.read(cursor, *question)
     with books.reading() as (connection, scope):
         found = list_organizations(connection, scope)
     rows, has_more = page_after(found, after, limit, lambda organization: organization.slug)
-    return Page(
-        [organization_answer(organization) for organization in rows],
-        CURSORS.write(rows[-1].slug, *question) if has_more else None,
-        has_more,
+    return OrganizationPageAnswer(
+        items=[organization_answer(organization) for organization in rows],
+        next_cursor=CURSORS.write(rows[-1].slug, *question) if has_more else None,
+        has_more=has_more,
     )
 
 

@@ -17,9 +17,8 @@ from farebox_api.paging import CursorCodec
 from farebox_api.parameters import time_us
 from farebox_api.problems import problem_responses
 from farebox_api.routes.queries import Cursor, Limit, OrganizationName, TimeText, named
-from farebox_api.schemas.pages import Page
 from farebox_api.schemas.prices import (
-    CatalogPriceAnswer,
+    CatalogPageAnswer,
     QuotesAnswer,
     QuotesBody,
     QuotesInput,
@@ -53,7 +52,7 @@ def listed(
     search: Annotated[str | None, named("Part of a model's name, in any case.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> Page[CatalogPriceAnswer]:
+) -> CatalogPageAnswer:
     """List prices by provider, model and id, retired ones and the organization's own among them."""
     question = ("prices", books.caller.org_slug, organization, provider, search)
     after = None if cursor is None else CURSORS.read(cursor, *question)
@@ -62,10 +61,12 @@ def listed(
         owners = organizations_by_id(connection, {price.org_id for price in found if price.org_id is not None})
     rows = found[:limit]
     has_more = len(found) > limit
-    return Page(
-        [catalog_price_answer(price, None if price.org_id is None else owners[price.org_id].slug) for price in rows],
-        CURSORS.write((rows[-1].provider, rows[-1].model, rows[-1].id), *question) if has_more else None,
-        has_more,
+    return CatalogPageAnswer(
+        items=[
+            catalog_price_answer(price, None if price.org_id is None else owners[price.org_id].slug) for price in rows
+        ],
+        next_cursor=CURSORS.write((rows[-1].provider, rows[-1].model, rows[-1].id), *question) if has_more else None,
+        has_more=has_more,
     )
 
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from farebox_api.bodies import Input
 from farebox_api.parameters import SLUG_PATTERN
+from farebox_api.schemas.pages import Page
 from farebox_api.schemas.values import Timestamp, optional_timestamp, timestamp
 from farebox_ledger.store.keys import KeyRecord
 from farebox_ledger.store.organizations import Organization
@@ -28,6 +29,12 @@ class OrganizationAnswer(msgspec.Struct, frozen=True):
     slug: str
     name: str | None
     created_at: Timestamp
+
+
+class OrganizationPageAnswer(Page, frozen=True, kw_only=True):
+    """One page of the list."""
+
+    items: list[OrganizationAnswer]
 
 
 class OrganizationInput(Input, frozen=True):
@@ -49,6 +56,12 @@ class KeyAnswer(msgspec.Struct, frozen=True):
     expires_at: Timestamp | None
     revoked_at: Timestamp | None
     is_active: bool
+
+
+class KeyPageAnswer(Page, frozen=True, kw_only=True):
+    """One page of the list."""
+
+    items: list[KeyAnswer]
 
 
 class NewKeyAnswer(msgspec.Struct, frozen=True):

@@ -1,17 +1,12 @@
-"""The one shape of every list."""
+"""What every list has beside its items."""
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
-
 import msgspec
 
-Item = TypeVar("Item")
 
-
-class Page(msgspec.Struct, Generic[Item], frozen=True):
+class Page(msgspec.Struct, frozen=True, kw_only=True):
     """One page of a list. `next_cursor` is null on the last page; there is no total, counting would read every row."""
 
-    items: list[Item]
     next_cursor: str | None
     has_more: bool

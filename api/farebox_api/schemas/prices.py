@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from farebox_api.bodies import Input
 from farebox_api.parameters import TIME_PATTERN
+from farebox_api.schemas.pages import Page
 from farebox_api.schemas.usage import PriceAnswer, price_answer
 from farebox_api.schemas.values import DecimalText, Money, Timestamp, optional_timestamp
 from farebox_ledger.pricing import Match, NoMatch, Price, PriceSource, Rates
@@ -50,6 +51,12 @@ class CatalogPriceAnswer(msgspec.Struct, frozen=True, kw_only=True):
     effective_to: Timestamp | None
     source_url: str | None
     retired: bool
+
+
+class CatalogPageAnswer(Page, frozen=True, kw_only=True):
+    """One page of the list."""
+
+    items: list[CatalogPriceAnswer]
 
 
 class QuotesBody(Input, frozen=True):

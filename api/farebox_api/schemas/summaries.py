@@ -142,6 +142,26 @@ class MonthAnswer(MonthTotalsAnswer, frozen=True, kw_only=True):
     by_user: list[GroupAnswer]
 
 
+class WindowAnswer(TotalsAnswer, frozen=True, kw_only=True):
+    """The last days up to and with today (UTC), and its parts; where a row names no provider or service, `unknown`."""
+
+    days: int
+    by_provider: list[GroupAnswer]
+    by_service: list[GroupAnswer]
+
+
+class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an administrator looks at first. `organization` null: all that the key sees."""
+
+    organization: str | None
+    today: TotalsAnswer
+    this_month: MonthTotalsAnswer
+    last_month: MonthTotalsAnswer
+    window: WindowAnswer
+    unpriced_rows: Annotated[Count, Meta(description="Rows of all time that wait for a price.")]
+    unpriced_models: Annotated[Count, Meta(description="Models, by provider, that those rows name.")]
+
+
 def group_answer(group: SummaryGroup) -> GroupAnswer:
     """Write one group."""
     dimensions: dict[str, Any] = {name: value for name, value in group.dimensions.items() if name != "currency"}
