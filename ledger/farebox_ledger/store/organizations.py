@@ -59,6 +59,8 @@ def organization_by_slug(connection: Connection, slug: str) -> Organization | No
 
 def organizations_by_id(connection: Connection, org_ids: Collection[int]) -> dict[int, Organization]:
     """Find organizations by number, deleted ones among them, since their rows stay."""
+    if not org_ids:
+        return {}
     found = connection.execute(_SELECT.where(organizations.c.org_id.in_(org_ids)))
     return {row.org_id: _organization(row) for row in found}
 

@@ -27,7 +27,7 @@ from farebox_ledger.store.filtering import (
 from farebox_ledger.store.rows import Record, charge_of, event_of
 from farebox_ledger.store.schema import usage_rows, users
 from farebox_ledger.store.scope import OrgScope, Scope, narrowed, require
-from farebox_ledger.store.statements import organizations_in
+from farebox_ledger.store.statements import chunks, organizations_in
 from farebox_ledger.usage import UsageEvent
 
 __all__ = [
@@ -111,8 +111,7 @@ def list_usage(
     """
     assert 0 < limit <= MAX_PAGE
     scope = narrowed(scope, asked.org_id)
-    mine = organization_of(scope)
-    organizations = [mine] if mine is not None else list(connection.scalars(organizations_in(usage_rows)))
+    organizations = _organizations(connection, scope)
     share = max(scan_rows // max(len(organizations), 1), 1)
     reach = _Reach(limit, after, share)
     parts = [_read_part(connection, org_id, asked, reach) for org_id in organizations]
@@ -124,15 +123,16 @@ def list_usage(
 
 def usage_row(connection: Connection, scope: Scope, day: int, usage_id: bytes) -> UsageRow | None:
     """Find one row by day and id; None when there is none in the scope."""
-    mine = organization_of(scope)
-    organizations = organizations_in(usage_rows) if mine is None else [mine]
-    found = connection.execute(
-        _SELECT.where(
-            usage_rows.c.org_id.in_(organizations), usage_rows.c.day == day, usage_rows.c.usage_id == usage_id
-        )
-    ).mappings()
-    row = found.one_or_none()
-    return None if row is None else _usage_row(row)
+    for organizations in chunks(_organizations(connection, scope)):
+        found = connection.execute(
+            _SELECT.where(
+                usage_rows.c.org_id.in_(organizations), usage_rows.c.day == day, usage_rows.c.usage_id == usage_id
+            )
+        ).mappings()
+        row = found.one_or_none()
+        if row is not None:
+            return _usage_row(row)
+    return None
 
 
 def charge_versions(
@@ -161,6 +161,12 @@ def charge_versions(
 _SELECT: Final[Select[Any]] = select(usage_rows, users.c.email).select_from(
     usage_rows.outerjoin(users, (users.c.org_id == usage_rows.c.org_id) & (users.c.user_ref == usage_rows.c.user_ref))
 )
+
+
+def _organizations(connection: Connection, scope: Scope) -> list[int]:
+    """List whose rows are looked at: indexes lead with the organization, so each is looked up in turn."""
+    mine = organization_of(scope)
+    return list(connection.scalars(organizations_in(usage_rows))) if mine is None else [mine]
 
 
 class _Conditions(NamedTuple):
@@ -198,7 +204,7 @@ def _read_part(connection: Connection, org_id: int, asked: UsageFilter, reach: _
         bound = _scan_bound(connection, by_index, reach.scan_rows)
         if bound is not None:
             by_index.append(tuple_(*_ORDER) >= tuple_(*bound))
-    found = connection.execute(page_statement(by_index, by_row, reach.limit + 1)).mappings()
+    found = connection.execute(_page_statement(conditions, reach.limit + 1)).mappings()
     rows = [_usage_row(row) for row in found]
     return _Part(rows, bound if len(rows) <= reach.limit else None)
 
@@ -228,9 +234,10 @@ def _scan_bound(connection: Connection, by_index: list[ColumnElement[bool]], sca
     return None if found is None else (found[0], bytes(found[1]))
 
 
-def page_statement(by_index: list[ColumnElement[bool]], by_row: list[ColumnElement[bool]], limit: int) -> Select[Any]:
+def _page_statement(conditions: _Conditions, limit: int) -> Select[Any]:
     """Write the statement of one organization's part of a page."""
-    return _SELECT.where(*by_index, *by_row).order_by(*(column.desc() for column in _ORDER)).limit(limit)
+    chosen = _SELECT.where(*conditions.by_index, *conditions.by_row)
+    return chosen.order_by(*(column.desc() for column in _ORDER)).limit(limit)
 
 
 def _page(rows: list[UsageRow], limit: int, bound: RowKey | None) -> UsagePage:

@@ -1,0 +1,174 @@
+"""Pins which index serves each hot statement, on both databases: a plan that walks an organization fails here."""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from farebox_ledger.charges import change_charges
+from farebox_ledger.store.engine import is_sqlite, open_engine, transaction
+from farebox_ledger.store.keys import key_by_hash
+from farebox_ledger.store.migrations import migrate
+from farebox_ledger.store.querying import UsageFilter, charge_versions, list_usage, usage_row
+from farebox_ledger.store.scope import OrgScope
+from farebox_ledger.store.summaries import SummaryQuery, data_through_us, month_summary, summarize
+from farebox_ledger.store.writing import Booking, book, booked_events, seen_batches
+from tests.conftest import DATABASES
+from tests.ledger.store.bookings import (
+    ACME,
+    EVERYBODY,
+    NOON,
+    at,
+    booking,
+    random_booking,
+    random_charge,
+)
+
+MINE = OrgScope(ACME)
+RANDOM = Random(1)
+DRAWN = [random_booking(RANDOM, number) for number in range(3000)]
+
+
+def listed(**asked: Any) -> Callable[[Connection], Any]:
+    return lambda connection: list_usage(connection, MINE, UsageFilter(**asked), limit=50)
+
+
+def scanned(connection: Connection) -> None:
+    list_usage(connection, MINE, UsageFilter(task_id="x"), limit=50, scan_rows=20)
+
+
+def summed(start: str, end: str, **query: Any) -> Callable[[Connection], Any]:
+    return lambda connection: summarize(connection, MINE, SummaryQuery(start_us=at(start), end_us=at(end), **query))
+
+
+# What is asked → the index of usage_rows or the rollup's key that each of its statements has to use.
+PLANS: dict[str, tuple[Callable[[Connection], Any], str]] = {
+    "first page": (listed(), "ix_usage_rows_occurred"),
+    "range": (listed(start_us=NOON, end_us=NOON + 1), "ix_usage_rows_occurred"),
+    "next page": (
+        lambda connection: list_usage(connection, MINE, UsageFilter(), limit=50, after=(NOON, bytes(16))),
+        "ix_usage_rows_occurred",
+    ),
+    "page of a user": (listed(user="ann"), "ix_usage_rows_user"),
+    "page of a user's range": (listed(user="ann", start_us=NOON), "ix_usage_rows_user"),
+    "page of a trace": (listed(trace_id=bytes(16)), "ix_usage_rows_trace"),
+    "page of the unpriced": (listed(billing_status="unpriced"), "ix_usage_rows_unpriced"),
+    "scan and its bound": (scanned, "ix_usage_rows_occurred"),
+    "one row": (lambda connection: usage_row(connection, MINE, 20260330, bytes(16)), "pk_usage_rows"),
+    "one row of anybody": (lambda connection: usage_row(connection, EVERYBODY, 20260330, bytes(16)), "pk_usage_rows"),
+    "old charges": (
+        lambda connection: charge_versions(connection, MINE, ACME, 20260330, bytes(16)),
+        "pk_charge_versions",
+    ),
+    "rows of traces": (
+        lambda connection: booked_events(
+            connection, EVERYBODY, [(ACME, 20260330, number.to_bytes(16, "big")) for number in range(5)]
+        ),
+        "ix_usage_rows_trace",
+    ),
+    "seen batches": (lambda connection: seen_batches(connection, "collector", [1, 2]), "pk_booked_batches"),
+    "key of a sender": (lambda connection: key_by_hash(connection, bytes(32)), "uq_api_keys_hash"),
+    "month": (lambda connection: month_summary(connection, MINE, ACME, 202603), "pk_rollup_day"),
+    "quarters": (summed("2026-03-30T00:15:00Z", "2026-03-30T23:45:00Z"), "pk_rollup_quarter"),
+    "rows": (summed("2026-03-30T00:00:00Z", "2026-03-31T00:00:00Z", group_by=("action",)), "ix_usage_rows_occurred"),
+    "newest call": (lambda connection: data_through_us(connection, MINE), "ix_usage_rows_occurred"),
+}
+
+TABLES = {
+    "pk_usage_rows": "usage_rows",
+    "pk_charge_versions": "charge_versions",
+    "pk_booked_batches": "booked_batches",
+    "uq_api_keys_hash": "api_keys",
+    "pk_rollup_day": "rollup_day",
+    "pk_rollup_quarter": "rollup_quarter",
+}
+
+WRITES: dict[str, Callable[[Connection], Any]] = {
+    "booking": lambda connection: book(
+        connection, EVERYBODY, [booking(number) for number in range(5)], collector_id=None, batch_ids=[], writer_slot=1
+    ),
+    "changing": lambda connection: change_charges(
+        connection,
+        EVERYBODY,
+        [Booking(one.event, random_charge(Random(7))) for one in DRAWN[:20]],
+        cause="x",
+        writer_slot=1,
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """Fill a database with enough rows for PostgreSQL's statistics to say what those of a large one would."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('plans')}/farebox.db"
+    else:
+        url = request.getfixturevalue("postgres").clone("template0").render_as_string(hide_password=False)
+    engine = open_engine(url)
+    migrate(engine)
+    with transaction(engine, EVERYBODY, write=True) as connection:
+        book(connection, EVERYBODY, DRAWN, collector_id="collector", batch_ids=range(2000), writer_slot=1)
+        if not is_sqlite(connection):
+            connection.execute(text("ANALYZE"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("asked", PLANS)
+def test_each_question_is_answered_from_its_index(filled: Engine, asked: str) -> None:
+    question, index = PLANS[asked]
+
+    plans = plans_of(filled, question)
+
+    about = [(statement, plan) for statement, plan in plans if f"FROM {TABLES.get(index, 'usage_rows')} " in statement]
+    assert about
+    for statement, plan in about:
+        assert served_by(plan, index), f"{statement}\n{plan}"
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_each_write_finds_its_rows_by_their_key(filled: Engine, write: str) -> None:
+    plans = plans_of(filled, WRITES[write], write=True)
+
+    found = [(statement, plan) for statement, plan in plans if statement.startswith(("SELECT", "UPDATE usage_rows"))]
+    assert found
+    for statement, plan in found:
+        assert served_by(plan, "pk_usage_rows"), f"{statement}\n{plan}"
+
+
+def plans_of(engine: Engine, run: Callable[[Connection], Any], *, write: bool = False) -> list[tuple[str, str]]:
+    """Run something and explain the statements that read or change rows."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if statement.startswith(("SELECT", "WITH", "UPDATE")) and "pg_advisory" not in statement:
+            seen.append((statement, parameters[0] if many else parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    with transaction(engine, EVERYBODY, write=write) as connection:
+        run(connection)
+    event.remove(engine, "before_cursor_execute", note)
+    with transaction(engine, EVERYBODY, write=True) as connection:
+        # Tables this small are read whole on PostgreSQL; without that choice the plan is that of a large one.
+        if not is_sqlite(connection):
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        return [
+            (" ".join(statement.split()), explained(connection, statement, parameters))
+            for statement, parameters in seen
+            if not statement.startswith("WITH") and "usage_rows_organizations" not in statement
+        ]
+
+
+def explained(connection: Connection, statement: str, parameters: Any) -> str:
+    explain = "EXPLAIN QUERY PLAN" if is_sqlite(connection) else "EXPLAIN"
+    return "\n".join(row[-1] for row in connection.exec_driver_sql(f"{explain} {statement}", parameters))
+
+
+def served_by(plan: str, index: str) -> bool:
+    """Say whether a plan looks rows up by the index; keys of SQLite's tables without row ids have no name."""
+    if "SEARCH" in plan and index in TABLES:
+        searched = f"SEARCH {TABLES[index]} USING "
+        return f"{searched}PRIMARY KEY" in plan or f"{searched}INDEX sqlite_autoindex_{TABLES[index]}" in plan
+    return index in plan
