@@ -218,6 +218,7 @@ def candidates(name: str, provider: str, region: str | None) -> list[Candidate]:
     found.setdefault(given, "exact")
     if model.publisher:
         found.setdefault(f"{model.publisher}/{model.name}", "without_path")
+    found.setdefault(without_own_provider(given, provider), "without_prefix")
     is_path = "models/" in given or given.startswith("arn:")
     found.setdefault(model.name, "without_path" if is_path else "without_prefix")
     found.setdefault(fine_tuned_base(model.name), "fine_tuned_base")

@@ -21,6 +21,7 @@ from farebox_ledger.pricing.price import Multiplier, Price
 from farebox_ledger.usage import Reason
 
 _FOREVER: Final = 1 << 63
+_MAX_DETAIL: Final = 500  # a detail stands on a row; senders choose how long model names are
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -241,7 +242,11 @@ class PriceSearch:
 
     def _no_match(self, reason: Reason, detail: str, provider: str | None, model: str | None) -> NoMatch:
         return NoMatch(
-            reason=reason, detail=detail, provider=provider, model=model, tried=(*self.tried, *self.rejected)
+            reason=reason,
+            detail=detail if len(detail) <= _MAX_DETAIL else f"{detail[: _MAX_DETAIL - 1]}…",
+            provider=provider,
+            model=model,
+            tried=(*self.tried, *self.rejected),
         )
 
 

@@ -64,6 +64,7 @@ Charging = Callable[..., Charge]
             "ap-northeast-1/anthropic.claude-v2:1",
             "with_region",
         ),
+        ("perplexity", "perplexity/perplexity/glm-5.3", "perplexity/glm-5.3", "without_prefix"),
         ("groq", "openai/gpt-oss-120b", "openai/gpt-oss-120b", "exact"),
         ("fireworks_ai", "accounts/fireworks/models/deepseek-v3", "accounts/fireworks/models/deepseek-v3", "exact"),
     ],
@@ -346,6 +347,17 @@ def test_a_multiplier_ends_with_its_time() -> None:
 
     assert book.charge(request("openai", "m")).multiplier is None
     assert book.charge(request("openai", "m", at_us=TUESDAY_NOON_US - 1)).multiplier == "2"
+
+
+def test_a_long_name_fills_neither_the_memory_nor_the_row() -> None:
+    book = PriceBook([price("p", "openai", "m")], 1)
+
+    charged = book.charge(request("openai", "x" * 100_000))
+
+    assert (charged.status, charged.reason) == ("unpriced", "unknown_model")
+    assert charged.detail is not None
+    assert len(charged.detail) == 500
+    assert book._remembered == {}
 
 
 def test_the_memory_of_resolutions_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
