@@ -7,6 +7,7 @@ FAREBOX_DATABASE_URL names; an empty one gets its tables and the shipped prices 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ def prices(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
+    except BrokenPipeError:  # whoever reads has had enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (LedgerError, OSError) as error:
         print(f"farebox prices: {error}", file=sys.stderr)
         return 1
@@ -109,13 +113,16 @@ def _quote(options: argparse.Namespace) -> int:
     with opened_database() as engine:
         book = _load(engine)
     if options.file == "-":
-        return _quote_lines(book, sys.stdin.buffer, sys.stdout.buffer)
+        return _quote_lines(book, sys.stdin.buffer, sys.stdout.buffer, at_once=True)
     with Path(options.file).open("rb") as lines:
         return _quote_lines(book, lines, sys.stdout.buffer)
 
 
-def _quote_lines(book: PriceBook, lines: Iterable[bytes], output: IO[bytes]) -> int:
-    """Quote line by line; a line that cannot be read gets an error object and lets the others pass."""
+def _quote_lines(book: PriceBook, lines: Iterable[bytes], output: IO[bytes], *, at_once: bool = False) -> int:
+    """Quote line by line; a line that cannot be read gets an error object and lets the others pass.
+
+    `at_once` hands each answer out before the next line is read, for a program that asks through a pipe.
+    """
     is_watched = sys.stderr.isatty()
     failed = 0
     for number, line in enumerate(lines, start=1):
@@ -124,6 +131,8 @@ def _quote_lines(book: PriceBook, lines: Iterable[bytes], output: IO[bytes]) -> 
         answer = quote_line(book, line, now_us=_now_us())
         failed += isinstance(answer, QuoteError)
         output.write(encode_quote(answer) + b"\n")
+        if at_once:
+            output.flush()
         if is_watched and not number % _PROGRESS_EVERY:
             print(f"farebox prices: {number} lines", file=sys.stderr)
     output.flush()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,42 @@ def test_quote_reads_standard_input(monkeypatch: pytest.MonkeyPatch, capfdbinary
     assert prices(["quote", "-"]) == 0
 
     assert [answer["cost"] for answer in lines(capfdbinary)] == ["0.0075"]
+
+
+def test_a_program_that_asks_through_a_pipe_gets_each_answer_at_once() -> None:
+    quoting = [
+        sys.executable,
+        "-c",
+        "import sys; from farebox_ledger.commands.prices import prices; sys.exit(prices(['quote', '-']))",
+    ]
+    with subprocess.Popen(quoting, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number in range(2):
+            process.stdin.write(json.dumps({**CALL, "id": number}).encode() + b"\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["id"] == number
+        process.stdin.close()
+
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "calls.jsonl"
+    file.write_text((json.dumps(CALL) + "\n") * 5000)
+    quoting = [
+        sys.executable,
+        "-c",
+        f"from farebox_ledger.commands.prices import prices; prices(['quote', {str(file)!r}])",
+    ]
+
+    with subprocess.Popen(quoting, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.stderr.read() == b""
 
 
 def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
