@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from litestar.datastructures import MutableScopeHeaders
-from litestar.enums import ScopeType
+from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from farebox_api.telemetry import Telemetry
@@ -46,6 +46,9 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":  # as GET, whose body the server then leaves out (RFC 9110 §9.3.2)
+            scope = {**scope, "method": HttpMethod.GET}
         started = time.perf_counter()
         request_id = _request_id(scope)
         scope["state"]["request_id"] = request_id
@@ -62,11 +65,10 @@ class Edge:
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
-            self._record(scope, status, time.perf_counter() - started)
+            self._record(scope, method if method in _KNOWN_METHODS else "_OTHER", status, time.perf_counter() - started)
 
-    def _record(self, scope: Any, status: int, duration_s: float) -> None:
+    def _record(self, scope: Any, method: str, status: int, duration_s: float) -> None:
         route = scope.get("path_template") or "unmatched"
-        method = scope["method"] if scope["method"] in _KNOWN_METHODS else "_OTHER"
         self._telemetry.request_ended(method, route, status, duration_s)
         caller = scope.get("user")
         logger.info(

@@ -234,4 +234,6 @@ def _allowed_methods(request: Request[Any, Any, Any]) -> list[str]:
         except HTTPException:
             continue
         allowed.append(method)
+        if method == "GET":
+            allowed.append("HEAD")
     return [*allowed, "OPTIONS"]

@@ -95,6 +95,8 @@ def test_farebox_api_makes_an_empty_database_answers_and_ends_cleanly(start: Any
 
     assert organizations.json() == {"items": [], "next_cursor": None, "has_more": False}
     assert httpx.get(f"{url}/readyz", timeout=10).status_code == 200
+    head = httpx.head(f"{url}/healthz", timeout=10)
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, "15", b"")
     assert command.end(number) == 0
     assert BOOTSTRAP_KEY not in command.text
     assert "Traceback" not in command.text

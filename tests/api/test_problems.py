@@ -39,7 +39,7 @@ def test_a_wrong_method_is_a_problem_that_lists_the_right_ones(api: Api) -> None
     response = api.client.delete("/v1/organizations")
 
     problem(response, 405)
-    assert response.headers["allow"] == "GET, POST, OPTIONS"
+    assert response.headers["allow"] == "GET, HEAD, POST, OPTIONS"
 
 
 def test_an_unknown_parameter_is_named_with_the_nearest_known_one(api: Api) -> None:
