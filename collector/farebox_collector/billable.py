@@ -66,7 +66,10 @@ def judge(events: Sequence[UsageEvent]) -> Verdicts:
     _judge_containers(tree, verdicts)
     for event in events:
         verdicts.setdefault(event.span_id, BILLED)
-    return {span_id: _resolved(span_id, verdicts) for span_id in verdicts}
+    return {
+        span_id: verdict if verdict.covered_by is None else _resolved(span_id, verdicts)
+        for span_id, verdict in verdicts.items()
+    }
 
 
 class _Tree:
@@ -124,27 +127,30 @@ def _judge_same_response(tree: _Tree, verdicts: Verdicts) -> None:
         if call.response_id is not None and len(call.response_id) >= MIN_RESPONSE_ID:
             groups[call.response_id].append(call)
     for group in groups.values():
-        _keep_first(sorted(group, key=tree.rank), "duplicate_response", verdicts)
+        if len(group) > 1:
+            _keep_first(sorted(group, key=tree.rank), "duplicate_response", verdicts)
 
 
 def _judge_twins(tree: _Tree, verdicts: Verdicts) -> None:
     """S4: calls that differ in nothing but the span id are one call, emitted twice (LiteLLM issue 10588)."""
-    groups: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
+    at_once: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
     for call in tree.calls:
-        if call.response_id is None and call.started_at_us is not None and not call.usage.is_empty():
-            groups[_twin_key(call)].append(call)
-    for group in groups.values():
-        _keep_first(sorted(group, key=_span_id), "twin", verdicts)
+        if call.response_id is None and call.started_at_us is not None:
+            at_once[call.parent_span_id, call.started_at_us, call.occurred_at_us].append(call)
+    for candidates in at_once.values():
+        groups: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
+        for call in candidates if len(candidates) > 1 else ():
+            if not call.usage.is_empty():
+                groups[_twin_key(call)].append(call)
+        for group in groups.values():
+            _keep_first(sorted(group, key=_span_id), "twin", verdicts)
 
 
 def _twin_key(call: UsageEvent) -> tuple[object, ...]:
     return (
-        call.parent_span_id,
         call.scope,
         call.request_model,
         call.response_model,
-        call.started_at_us,
-        call.occurred_at_us,
         *(str(getattr(call.usage, name)) for name in QUANTITIES),
     )
 
@@ -152,7 +158,7 @@ def _twin_key(call: UsageEvent) -> tuple[object, ...]:
 def _judge_wrappers(tree: _Tree, verdicts: Verdicts) -> None:
     """S2: a call around calls is the same call seen from further out, unless it says more than they do together."""
     for outer in tree.calls:
-        if outer.span_id in verdicts:
+        if outer.span_id in verdicts or outer.span_id not in tree.children:
             continue
         inner = [call for call in tree.nearest_calls(outer) if _is_seen_from_outside(outer, call, verdicts)]
         if not inner:
@@ -183,6 +189,8 @@ def _is_within(outer: UsageEvent, inner: Sequence[UsageEvent]) -> bool:
 
 def _judge_layers(tree: _Tree, verdicts: Verdicts) -> None:
     """S5: two libraries that saw the same call without being parent and child: one interval lies in the other."""
+    if len({call.scope for call in tree.calls}) < 2:
+        return
     groups: dict[tuple[str, int, int], list[UsageEvent]] = defaultdict(list)
     for call in tree.calls:
         usage = call.usage

@@ -24,8 +24,8 @@ from farebox_ledger.store.scope import AllOrganizations
 
 logger = logging.getLogger(__name__)
 
-MAX_SPANS: Final = 1000
-"""Spans in one transaction: PostgreSQL locks each trace, and while SQLite is written all others wait."""
+MAX_SPANS: Final = 500
+"""Spans in one transaction, about: PostgreSQL locks each trace, and while SQLite is written all others wait."""
 MAX_CRASHES: Final = 3
 IDLE_S: Final = 1.0
 SETTLING_S: Final = 0.005
@@ -97,8 +97,22 @@ class Pipeline:
             self._spool.arrived.wait(SETTLING_S if self._stopping.is_set() else IDLE_S)
             return
         self._cursor = self._waiting[-1].id
+        self._set_unreadable_aside()
         self._book_waiting()
         self._recover()
+
+    def _set_unreadable_aside(self) -> None:
+        """Count the spans of damaged batches as quarantined; nothing of them is left to keep."""
+        damaged = [batch for batch in self._waiting if batch.unreadable]
+        if not damaged:
+            return
+        entries = []
+        for batch in damaged:
+            logger.error("batch %d of the spool is damaged; %d spans are lost", batch.id, batch.unreadable)
+            detail = f"batch {batch.id} with {batch.unreadable} spans cannot be read"
+            entries.append((batch, RejectedSpan("unreadable_batch", detail, b"", batch.size_bytes)))
+        self._spool.settle(damaged, {"quarantined": sum(batch.unreadable for batch in damaged)}, entries)
+        self._waiting = [batch for batch in self._waiting if not batch.unreadable]
 
     def _book_waiting(self) -> None:
         """Book all that waits in one transaction; when that crashes, each batch alone."""

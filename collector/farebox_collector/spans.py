@@ -11,7 +11,7 @@ import msgspec
 
 AttributeValue: TypeAlias = str | int | float | bool | list[str]
 RejectReason: TypeAlias = Literal[
-    "bad_trace_id", "bad_span_id", "clock_skew", "malformed_span", "too_deep", "booking_crashed"
+    "bad_trace_id", "bad_span_id", "clock_skew", "malformed_span", "booking_crashed", "unreadable_batch"
 ]
 
 KIND_CLIENT: Final = 3
@@ -64,3 +64,8 @@ class Batch(msgspec.Struct):
     received_at_us: int
     spans: list[Span]
     size_bytes: int  # of the spans as they are written
+    unreadable: int = 0  # spans that the file holds and that cannot be read any more
+
+    @property
+    def span_count(self) -> int:
+        return len(self.spans) + self.unreadable

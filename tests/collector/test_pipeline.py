@@ -320,3 +320,26 @@ def test_two_collectors_on_postgresql_book_the_same_spans_once(
         assert one.counters()["rows"] + two.counters()["rows"] == 400
 
     assert len(rows(postgres_engine, "span_id")) == 400
+
+
+def test_a_damaged_batch_is_counted_and_the_others_are_booked(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
+) -> None:
+    config = config_for(tmp_path, database_url=sqlite_url, drain_limit_s=0.0)
+    lock = sqlite3.connect(tmp_path / "farebox.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with running(config) as collector:
+        for number in (1, 2, 3):
+            collector.http.post(calls([number]))
+    lock.execute("ROLLBACK")
+    lock.close()
+    spool = sqlite3.connect(config.spool_dir / "spool.db")
+    spool.execute("UPDATE batches SET payload = x'ff00' WHERE id = 2")
+    spool.commit()
+    spool.close()
+
+    with running(config) as collector:
+        collector.wait_until_booked()
+        assert collector.counters()["quarantined"] == 1
+
+    assert len(rows(sqlite_engine, "span_id")) == 2

@@ -154,11 +154,11 @@ def test_concurrent_requests_share_commits(spool: Spool) -> None:
 
 
 def test_a_large_request_is_split_into_batches_that_can_be_booked(spool: Spool) -> None:
-    append(spool, *range(1, 2502))
+    append(spool, *range(1, 1252))
 
     batches = spool.read(0, 10_000)
 
-    assert [len(batch.spans) for batch in batches] == [1000, 1000, 501]
+    assert [len(batch.spans) for batch in batches] == [500, 500, 251]
 
 
 def test_what_does_not_fit_in_memory_is_read_from_the_file(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from farebox_collector import spans_pb2
 from farebox_collector.decode.reduction import (
     MAX_LIST_ITEMS,
     MAX_SCOPE_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
     Decoded,
     Reduction,
     Selection,
@@ -103,7 +104,7 @@ def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], red
     plain = Span(
         span.trace_id,
         span.span_id,
-        parent_of(span.parent_span_id),
+        parent_of(parent) if (parent := span.parent_span_id) else None,
         scope,
         span.kind,
         start_us,
@@ -121,9 +122,10 @@ def _attributes(
     for key in source:
         if key in keys:
             value = source[key]
-            text = value.string_value
-            if text:
-                into[key] = clean_text(text.decode("utf-8", "replace"))
+            raw = value.string_value
+            if raw:
+                text = raw.decode("utf-8", "replace")
+                into[key] = clean_text(text) if len(raw) > MAX_TEXT_CHARACTERS or b"\0" in raw else text
             else:
                 plain = value.int_value or _other_value(value)
                 if plain is not None:

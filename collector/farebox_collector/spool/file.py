@@ -221,17 +221,27 @@ def read_batches(connection: sqlite3.Connection, after_id: int, max_spans: int) 
     batches: list[Batch] = []
     spans = 0
     cursor = connection.execute(
-        "SELECT id, org_id, org, key_id, received_at_us, size_bytes, payload FROM batches WHERE id > ? ORDER BY id",
+        "SELECT id, org_id, org, key_id, received_at_us, size_bytes, spans, payload FROM batches"
+        " WHERE id > ? ORDER BY id",
         (after_id,),
     )
-    for batch_id, org_id, org, key_id, received_at_us, size_bytes, payload in cursor:
-        batch = Batch(batch_id, Sender(org_id, org, key_id), received_at_us, _spans_decoder.decode(payload), size_bytes)
+    for batch_id, org_id, org, key_id, received_at_us, size_bytes, count, payload in cursor:
+        batch = Batch(batch_id, Sender(org_id, org, key_id), received_at_us, _readable_spans(payload), size_bytes)
+        batch.unreadable = count - len(batch.spans)
         batches.append(batch)
-        spans += len(batch.spans)
+        spans += count
         if spans >= max_spans:
             break
     cursor.close()
     return batches
+
+
+def _readable_spans(payload: bytes) -> list[Span]:
+    """Read a batch's spans; none when the payload is damaged, so that one batch does not stop all others."""
+    try:
+        return _spans_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def quarantine_totals(connection: sqlite3.Connection) -> tuple[int, int]:

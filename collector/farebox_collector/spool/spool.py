@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 512
 """Requests in one commit; more wait for the next."""
-MAX_BATCH_SPANS: Final = 1000
+MAX_BATCH_SPANS: Final = 500
 MAX_RECENT_BYTES: Final = 4 * 2**20
 """Batches handed to the pipeline in memory, as written bytes; what is beyond is read back from the file."""
 MAX_QUARANTINE_ROWS: Final = 10_000
@@ -313,7 +313,7 @@ class Spool:
                 self._hand_over(row)
             for work in group:
                 for batch in work.settled:
-                    self._pending_spans -= len(batch.spans)
+                    self._pending_spans -= batch.span_count
                     self._pending_bytes -= batch.size_bytes
                 self._quarantine_rows += len(work.quarantined)
                 self._quarantine_bytes += sum(row.stored_bytes for row in work.quarantined)
