@@ -1,0 +1,1 @@
+"""Serves: the API, its pages and the jobs behind them. Importing it imports nothing heavy."""

@@ -20,12 +20,10 @@ from farebox_api.auth import Authentication
 from farebox_api.catalog import Catalog
 from farebox_api.config import ApiConfig
 from farebox_api.edge import Edge
-from farebox_api.errors import ApiError
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.problems import answer_fault
 from farebox_api.routes import keys, organizations, overview, prices, summaries, system, usage
 from farebox_api.telemetry import Telemetry
-from farebox_ledger.errors import LedgerError
 
 V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *overview.ROUTES,
@@ -48,7 +46,7 @@ def create_app(config: ApiConfig, engine: Engine) -> Litestar:
         },
         middleware=[Authentication(engine, config.admin_key)],
         before_request=strict,
-        exception_handlers={Exception: answer_fault, ApiError: answer_fault, LedgerError: answer_fault},
+        exception_handlers={Exception: answer_fault},
         openapi_config=openapi_config(),
         compression_config=CompressionConfig(backend="gzip", minimum_size=1024),
         request_max_body_size=config.max_body_bytes,

@@ -37,8 +37,9 @@ class Server:
         """Listen, and answer the address as a URL with the real port.
 
         Raises:
-            ConfigError: the address cannot be listened on; names the variable.
+            ConfigError: the address cannot be listened on, or the TLS files cannot be used; names the variable.
         """
+        self._load()
         listener = bound_socket("FAREBOX_API_LISTEN", self._address)
         port: int = listener.getsockname()[1]
         self._task = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
@@ -48,6 +49,12 @@ class Server:
                 raise RuntimeError("the API server ended while starting")
             await asyncio.sleep(0.01)
         return f"{self._scheme}://{Address(self._address.host, port)}"
+
+    def _load(self) -> None:
+        try:
+            self._uvicorn.config.load()
+        except (ssl.SSLError, OSError) as error:
+            raise ConfigError("FAREBOX_TLS_CERT", f"the TLS files cannot be used: {error}") from None
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain; a server that ends by itself ends this too and raises its reason."""

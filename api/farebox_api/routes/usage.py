@@ -42,7 +42,9 @@ from farebox_ledger.store.timeline import nearby_days
 
 CURSORS = CursorCodec[RowKey](tuple[int, bytes])
 
-UsageIdPath = Annotated[str, PathParameter(description="The row's id, `YYYYMMDD-<32 hex digits>`.", max_length=64)]
+UsageIdPath = Annotated[
+    str, PathParameter(name="usage_id", description="The row's id, `YYYYMMDD-<32 hex digits>`.", max_length=64)
+]
 
 
 @get(
@@ -91,7 +93,7 @@ def listed(
 )
 def shown(
     books: NamedDependency[SkipValidation[Books]],
-    row_id: Annotated[str, PathParameter(name="usage_id", description="The row's id.", max_length=64)],
+    row_id: UsageIdPath,
 ) -> UsageAnswer:
     """Show one row."""
     with books.reading() as (connection, scope):
@@ -109,7 +111,7 @@ def shown(
 )
 def explained(
     books: NamedDependency[SkipValidation[Books]],
-    row_id: Annotated[str, PathParameter(name="usage_id", description="The row's id.", max_length=64)],
+    row_id: UsageIdPath,
 ) -> ExplanationAnswer:
     """Explain what a row costs: its lines, the price that won and those that lost, and every charge it had before."""
     with books.reading() as (connection, scope):
