@@ -13,6 +13,7 @@ import itertools
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import uuid
@@ -301,6 +302,7 @@ _tracers: dict[str, Tracer] = {}
 _starting = threading.RLock()
 _given: tuple[Settings | None, Sender | None] = (None, None)
 _is_fork_watched = False
+_is_fork_child = False
 
 
 def tracer(scope: str) -> Tracer:
@@ -334,6 +336,7 @@ def start(settings: Settings | None = None, sender: Sender | None = None) -> _Pi
             _is_fork_watched = True
         if _pipeline.exporter is not None:
             _flush_on_sigterm()
+            _flush_at_worker_exit()
         return _pipeline
 
 
@@ -434,8 +437,8 @@ def _untraced() -> Iterator[None]:
 
 def _restart_in_child() -> None:
     """Let the child of a fork make its own queue, thread, connection, folder and instance id when it needs them."""
-    global _pipeline, _starting
-    _starting = threading.RLock()
+    global _pipeline, _starting, _is_fork_child
+    _starting, _is_fork_child = threading.RLock(), True
     inherited, _pipeline = _pipeline, None
     _tracers.clear()
     try:
@@ -451,6 +454,17 @@ def flush_at_exit() -> None:
         stop(EXIT_FLUSH_S)
     except Exception:  # noqa: BLE001 - nothing may be raised into the app's exit
         safety.report("exporting.exit")
+
+
+def _flush_at_worker_exit() -> None:
+    """Flush at the end of a forked worker of `multiprocessing`, or of Celery's copy of it.
+
+    They end by `os._exit`, which runs no exit handlers but their own.
+    """
+    for name in ("multiprocessing.util", "billiard.util"):
+        finalize = getattr(sys.modules.get(name), "Finalize", None)
+        if _is_fork_child and finalize is not None:
+            finalize(None, flush_at_exit, exitpriority=-1000)
 
 
 def _flush_on_sigterm() -> None:

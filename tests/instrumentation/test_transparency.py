@@ -195,7 +195,7 @@ def test_somebody_elses_wrapper_around_ours_stays_and_ours_lets_through(
         calls.append(1)
         return inner.__get__(self, kind)(*args, **kwargs)
 
-    kind.request = theirs  # type: ignore[method-assign,assignment]
+    kind.request = theirs  # type: ignore[method-assign]
     try:
         farebox.uninstrument()
         chat(client_of(provider))
