@@ -36,6 +36,8 @@ from farebox_ledger.usage import org_id_of
 
 __all__ = ["Collector", "CollectorConfig", "CollectorError"]  # all that `farebox up` needs of the collector
 
+__all__ = ["Collector", "CollectorConfig", "CollectorError"]
+
 logger = logging.getLogger(__name__)
 
 GRPC_GRACE_S: Final = 5.0
