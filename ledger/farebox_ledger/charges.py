@@ -11,17 +11,12 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection
 
+from farebox_ledger.store.changing import StoredRow, replace_rows, stored_rows
 from farebox_ledger.store.rows import POSITION, RowValues, row_values
 from farebox_ledger.store.scope import Scope
 from farebox_ledger.store.timeline import day_start_us, next_day
-from farebox_ledger.store.writing import (
-    Booking,
-    StoredRow,
-    lock_traces,
-    note_users,
-    replace_rows,
-    stored_rows,
-)
+from farebox_ledger.store.users import note_users
+from farebox_ledger.store.writing import Booking, lock_traces
 
 
 def change_charges(
@@ -40,7 +35,7 @@ def change_charges(
         writer_slot: the writer's own slot (`writing.lease_writer_slot`).
 
     Raises:
-        NotFound: an event has no row within a day of its own.
+        NotFound: an event has no row.
         InvalidInput: an event is outside the scope, or holds what no row can hold.
     """
     latest = {(change.event.org_id, change.event.usage_id): change for change in changes}

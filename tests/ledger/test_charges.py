@@ -172,6 +172,16 @@ def test_a_row_that_is_not_there_cannot_change(engine: Engine) -> None:
     assert row(engine).charge == priced()
 
 
+def test_a_span_that_is_sent_again_days_later_changes_the_row_that_stands(engine: Engine) -> None:
+    write(engine, booking(1))
+
+    assert change(engine, booking(1, priced(5, 5), occurred_at_us=at("2026-04-20T00:00:00Z"))) == 1
+
+    assert row(engine).event.occurred_at_us == NOON
+    assert row(engine).charge == priced(5, 5)
+    assert_sums_are_exact(engine)
+
+
 def test_a_row_of_another_organization_cannot_change(engine: Engine) -> None:
     write(engine, booking(1))
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from platformdirs import user_data_path
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
 from farebox_ledger.errors import DatabaseNotReady, InvalidInput
 from farebox_ledger.store.scope import Scope
@@ -81,6 +81,21 @@ def redacted(url: str | URL) -> str:
 def first_line(error: DBAPIError) -> str:
     """Say in one line what the database complains about, without statement and values."""
     return str(error.orig).strip().partition("\n")[0]
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the database's refusal of a value into the ledger's own words; its faults pass unchanged.
+
+    Raises:
+        InvalidInput: a CHECK refused the value, or it does not fit into 64 bits. The constraint's name says which.
+    """
+    try:
+        yield
+    except (IntegrityError, DataError) as error:
+        raise InvalidInput("bookings", f"the database refuses a row: {first_line(error)}") from error
+    except OverflowError as error:
+        raise InvalidInput("bookings", "a number does not fit into 64 bits") from error
 
 
 def _parsed(url: str) -> URL:

@@ -8,7 +8,8 @@ in a rollup's key are bounded, because PostgreSQL refuses index entries beyond 2
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final, TypeAlias
@@ -19,6 +20,7 @@ from farebox_ledger.errors import AmountTooLarge
 from farebox_ledger.money import decimal_text, from_pico, to_pico
 from farebox_ledger.pricing.charge import Charge, CostLine, PriceReference, cost_column
 from farebox_ledger.store.schema import BOOKED_COLUMNS, COST_PARTS
+from farebox_ledger.store.statements import chunks
 from farebox_ledger.usage import CacheTtl, Usage, UsageEvent
 
 Record: TypeAlias = Mapping[Any, Any]
@@ -228,6 +230,21 @@ def charge_of(row: Record) -> Charge:
         rejected=explained.rejected,
         covered_by=_bytes(row["covered_by"]),
     )
+
+
+def row_key(row: RowValues) -> RowValues:
+    """Name the row: organization, day, usage id."""
+    return row[:3]
+
+
+def row_probes(keys: Iterable[RowValues]) -> Iterator[tuple[int, int, Sequence[bytes]]]:
+    """Group keys by organization and day into look-ups of a bounded size, in a fixed order."""
+    groups: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    for org_id, day, usage_id, *_ in keys:
+        groups[org_id, day].append(usage_id)
+    for (org_id, day), usage_ids in sorted(groups.items()):
+        for part in chunks(sorted(usage_ids)):
+            yield org_id, day, part
 
 
 def details_of(text: str | None) -> UsageDetails:

@@ -33,25 +33,22 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 
-from farebox_ledger.errors import InvalidInput, NotFound
 from farebox_ledger.pricing.charge import Charge
-from farebox_ledger.store.engine import first_line, is_sqlite, transaction
+from farebox_ledger.store.engine import is_sqlite, refusals, transaction
 from farebox_ledger.store.rollups import Tally, post
-from farebox_ledger.store.rows import POSITION, Record, RowValues, clean_text, event_of, row_values, user_reference
+from farebox_ledger.store.rows import POSITION, Record, RowValues, event_of, row_key, row_probes, row_values
 from farebox_ledger.store.schema import (
     BOOKED_COLUMNS,
-    CHARGE_COLUMNS,
-    FACT_COLUMNS,
     booked_batches,
-    charge_versions,
     usage_rows,
     writers,
 )
 from farebox_ledger.store.scope import AllOrganizations, Scope, require
 from farebox_ledger.store.statements import chunks, marks, quoted
 from farebox_ledger.store.timeline import nearby_days
+from farebox_ledger.store.users import note_users
 from farebox_ledger.usage import BillingStatus, Reason, UsageEvent
 
 COPY_FROM: Final = 100
@@ -86,13 +83,6 @@ class BookedEvent(msgspec.Struct):
     covered_by: bytes | None
 
 
-class StoredRow(msgspec.Struct):
-    """A row as it stands, for changing it."""
-
-    values: RowValues
-    charge_version: int
-
-
 def book(
     connection: Connection,
     scope: Scope,
@@ -115,7 +105,7 @@ def book(
     with refusals():
         for standing in _standing(connection, incoming):
             del incoming[standing]
-        inserted = _insert_rows(connection, sorted(incoming.values(), key=_row_key))
+        inserted = _insert_rows(connection, sorted(incoming.values(), key=row_key))
         tally = Tally()
         for row in inserted:
             tally.add(row)
@@ -198,101 +188,6 @@ def lease_writer_slot(engine: Engine, holder: str) -> int:
         return slot
 
 
-def stored_rows(
-    connection: Connection, scope: Scope, events: Collection[UsageEvent]
-) -> dict[tuple[int, bytes], StoredRow]:
-    """Read the rows of events as they stand, keyed by (organization, usage id), and hold them until the end.
-
-    Raises:
-        NotFound: an event has no row within a day of its own.
-    """
-    wanted: _Incoming = {}
-    for event in events:
-        require(scope, event.org_id)
-        wanted[event.org_id, event.usage_id] = (event.org_id, event.day, event.usage_id)
-    found: dict[tuple[int, bytes], StoredRow] = {}
-    for org_id, day, part in _probes(wanted):
-        columns = [usage_rows.c[name] for name in (*BOOKED_COLUMNS, "charge_version")]
-        rows = connection.execute(
-            select(*columns)
-            .where(
-                usage_rows.c.org_id == org_id,
-                usage_rows.c.day.in_(nearby_days(day)),
-                usage_rows.c.usage_id.in_(part),
-            )
-            .order_by(usage_rows.c.day, usage_rows.c.usage_id)
-            .with_for_update()  # SQLite, where a writer is alone, leaves it out
-        )
-        for *values, version in rows:
-            found[org_id, bytes(values[2])] = StoredRow(_with_bytes(values), version)
-    for key in wanted.keys() - found.keys():
-        raise NotFound("usage row", key[1].hex())
-    return found
-
-
-def replace_rows(
-    connection: Connection, changes: Sequence[tuple[StoredRow, RowValues]], *, cause: str, writer_slot: int
-) -> None:
-    """Put new values in the place of rows: old charges to `charge_versions`, version + 1, the difference to the sums.
-
-    The keys of old and new are the same; `charges` sees to it and is the only caller.
-    """
-    if not changes:
-        return
-    now_us = time.time_ns() // 1000
-    tally = Tally()
-    for old, new in changes:
-        tally.add(old.values, -1)
-        tally.add(new)
-    ordered = sorted(changes, key=lambda change: _row_key(change[1]))
-    database = connection.dialect.name
-    with refusals():
-        connection.exec_driver_sql(
-            _version_statement(database), [_old_version(old, new, cause, now_us) for old, new in ordered]
-        )
-        connection.exec_driver_sql(
-            _update_statement(database),
-            [(*new[3:], old.charge_version + 1, *new[:3], old.charge_version) for old, new in ordered],
-        )
-        post(connection, tally, writer_slot)
-
-
-def note_users(connection: Connection, events: Iterable[UsageEvent]) -> None:
-    """Make the users that are seen for the first time, and add an e-mail that was not known.
-
-    An erased user's address is not learned again.
-    """
-    seen: dict[tuple[int, str], tuple[str | None, int]] = {}
-    for event in events:
-        reference = user_reference(event)
-        if reference is not None:
-            known, first_us = seen.get((event.org_id, reference), (None, event.received_at_us))
-            email = known or clean_text(event.user_email)
-            seen[event.org_id, reference] = (email, min(first_us, event.received_at_us))
-    if seen:
-        connection.exec_driver_sql(
-            f"INSERT INTO users (org_id, user_ref, email, first_seen_us) VALUES ({marks(4, connection.dialect.name)}) "
-            "ON CONFLICT (org_id, user_ref) DO UPDATE SET email = excluded.email "
-            "WHERE users.email IS NULL AND users.erased_at_us IS NULL AND excluded.email IS NOT NULL",
-            [(*key, *seen[key]) for key in sorted(seen)],
-        )
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn the database's refusal of a value into the ledger's own words; its faults pass unchanged.
-
-    Raises:
-        InvalidInput: a CHECK refused the value, or it does not fit into 64 bits. The constraint's name says which.
-    """
-    try:
-        yield
-    except (IntegrityError, DataError) as error:
-        raise InvalidInput("bookings", f"the database refuses a row: {first_line(error)}") from error
-    except OverflowError as error:
-        raise InvalidInput("bookings", "a number does not fit into 64 bits") from error
-
-
 def _incoming(scope: Scope, bookings: Sequence[Booking]) -> _Incoming:
     """Lay the rows out, each span once: within a batch the first one counts."""
     incoming: _Incoming = {}
@@ -304,29 +199,15 @@ def _incoming(scope: Scope, bookings: Sequence[Booking]) -> _Incoming:
     return incoming
 
 
-def _row_key(row: RowValues) -> RowValues:
-    return row[:3]
-
-
 def _standing(connection: Connection, incoming: _Incoming) -> set[tuple[int, bytes]]:
     """Find which of the rows stand already, on their own day or next to it."""
     standing: set[tuple[int, bytes]] = set()
-    for org_id, day, part in _probes(incoming):
+    for org_id, day, part in row_probes(incoming.values()):
         found = connection.exec_driver_sql(
             _probe_statement(len(part), connection.dialect.name), (org_id, *nearby_days(day), *part)
         )
         standing.update((org_id, bytes(usage_id)) for (usage_id,) in found)
     return standing
-
-
-def _probes(rows: _Incoming) -> Iterator[tuple[int, int, Sequence[bytes]]]:
-    """Group rows by organization and day into look-ups of a bounded size, in a fixed order."""
-    groups: dict[tuple[int, int], list[bytes]] = defaultdict(list)
-    for org_id, day, usage_id, *_ in rows.values():
-        groups[org_id, day].append(usage_id)
-    for (org_id, day), usage_ids in sorted(groups.items()):
-        for part in chunks(sorted(usage_ids)):
-            yield org_id, day, part
 
 
 @cache
@@ -411,23 +292,6 @@ def _insert_statement(database: str) -> str:
     return f"INSERT INTO usage_rows ({quoted(BOOKED_COLUMNS)}) VALUES ({values}) ON CONFLICT DO NOTHING"
 
 
-@cache
-def _version_statement(database: str) -> str:
-    names = [column.name for column in charge_versions.columns]
-    return f"INSERT INTO charge_versions ({quoted(names)}) VALUES ({marks(len(names), database)})"
-
-
-@cache
-def _update_statement(database: str) -> str:
-    """Replace a row's facts and charge, if it still is the version that was read."""
-    mark = marks(1, database)
-    values = ", ".join(f'"{name}" = {mark}' for name in (*FACT_COLUMNS, *CHARGE_COLUMNS, "charge_version"))
-    return (
-        f"UPDATE usage_rows SET {values} "
-        f"WHERE org_id = {mark} AND day = {mark} AND usage_id = {mark} AND charge_version = {mark}"
-    )
-
-
 def _trace_statement(org_id: int, trace_ids: Sequence[bytes], first_day: int, last_day: int) -> Select[Any]:
     return select(usage_rows).where(
         usage_rows.c.org_id == org_id,
@@ -462,18 +326,3 @@ def _record_batches(connection: Connection, collector_id: str, batch_ids: Sequen
             f"VALUES ({marks(3, connection.dialect.name)}) ON CONFLICT DO NOTHING",
             [(collector_id, batch_id, now_us) for batch_id in sorted(batch_ids)],
         )
-
-
-def _old_version(old: StoredRow, new: RowValues, cause: str, now_us: int) -> tuple[Any, ...]:
-    charge = old.values[-len(CHARGE_COLUMNS) :]
-    replaced = {
-        name: value.hex() if isinstance(value, bytes) else value
-        for name in FACT_COLUMNS
-        if (value := old.values[POSITION[name]]) != new[POSITION[name]]
-    }
-    facts = msgspec.json.encode(replaced).decode() if replaced else None
-    return (*old.values[:3], old.charge_version, *charge, facts, cause, now_us)
-
-
-def _with_bytes(values: Iterable[Any]) -> RowValues:
-    return tuple(bytes(value) if isinstance(value, memoryview) else value for value in values)

@@ -79,6 +79,7 @@ PLANS: dict[str, tuple[Callable[[Connection], Any], str]] = {
 TABLES = {
     "pk_usage_rows": "usage_rows",
     "pk_charge_versions": "charge_versions",
+    "pk_users": "users",
     "pk_booked_batches": "booked_batches",
     "uq_api_keys_hash": "api_keys",
     "pk_rollup_day": "rollup_day",
@@ -135,7 +136,8 @@ def test_each_write_finds_its_rows_by_their_key(filled: Engine, write: str) -> N
     found = [(statement, plan) for statement, plan in plans if statement.startswith(("SELECT", "UPDATE usage_rows"))]
     assert found
     for statement, plan in found:
-        assert served_by(plan, "pk_usage_rows"), f"{statement}\n{plan}"
+        index = "pk_users" if "FROM users " in statement else "pk_usage_rows"
+        assert served_by(plan, index), f"{statement}\n{plan}"
 
 
 def plans_of(engine: Engine, run: Callable[[Connection], Any], *, write: bool = False) -> list[tuple[str, str]]:

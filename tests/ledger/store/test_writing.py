@@ -16,7 +16,7 @@ from farebox_ledger.errors import InvalidInput
 from farebox_ledger.pricing.charge import Charge
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.rollups import check_rollups
-from farebox_ledger.store.schema import booked_batches, rollup_day, rollup_day_by, usage_rows, users, writers
+from farebox_ledger.store.schema import booked_batches, rollup_day, rollup_day_by, usage_rows, writers
 from farebox_ledger.store.scope import OrgScope
 from farebox_ledger.store.writing import (
     COPY_FROM,
@@ -220,41 +220,6 @@ def test_a_crash_inside_the_transaction_leaves_nothing(engine: Engine) -> None:
 
     tables = ("usage_rows", "rollup_day", "rollup_quarter", "rollup_day_by", "booked_batches", "users")
     assert [count(engine, table) for table in tables] == [0] * len(tables)
-
-
-def test_users_are_made_on_first_sight_and_an_unknown_address_is_added(engine: Engine) -> None:
-    written(engine, [booking(1, user="ann", received_at_us=NOON + 9), booking(2, user="ann", received_at_us=NOON + 3)])
-    written(engine, [booking(3, user="ann", user_email="ann@example.com"), booking(4, user="bob")])
-    written(engine, [booking(5, user="ann", user_email="other@example.com")])
-
-    with transaction(engine, EVERYBODY) as connection:
-        found = connection.execute(select(users).order_by(users.c.user_ref)).all()
-    assert [tuple(row) for row in found] == [
-        (ACME, "ann", "ann@example.com", NOON + 3, None),
-        (ACME, "bob", None, NOON + 5_000_000, None),
-    ]
-
-
-def test_an_erased_users_address_is_not_learned_again(engine: Engine) -> None:
-    written(engine, [booking(1, user="ann", user_email="ann@example.com")])
-    with transaction(engine, EVERYBODY, write=True) as connection:
-        connection.execute(users.update().values(email=None, erased_at_us=NOON))
-
-    written(engine, [booking(2, user="ann", user_email="ann@example.com")])
-
-    with transaction(engine, EVERYBODY) as connection:
-        assert connection.scalar(select(users.c.email)) is None
-
-
-def test_a_person_known_by_address_alone_stands_in_rows_without_it(engine: Engine) -> None:
-    written(engine, [booking(1, user_email="Ann@Example.com"), booking(2, user_email=" ann@example.com")])
-
-    with transaction(engine, EVERYBODY) as connection:
-        references = set(connection.scalars(select(usage_rows.c.user_ref)))
-        known = connection.execute(select(users.c.user_ref, users.c.email)).all()
-    assert len(references) == 1
-    assert "ann" not in str(references).lower()
-    assert [tuple(row) for row in known] == [(references.pop(), "Ann@Example.com")]
 
 
 @pytest.mark.parametrize("size", BATCH_SIZES)
