@@ -57,6 +57,10 @@ def bearer(key: str) -> dict[str, str]:
 @pytest.fixture
 def api(engine: Engine) -> Iterator[Api]:
     """An API on each kind of database in turn."""
+    yield from running_api(engine)
+
+
+def running_api(engine: Engine) -> Iterator[Api]:
     with transaction(engine, AllOrganizations(), write=True) as connection:
         for slug in ("acme", "zenith"):
             create_organization(connection, slug)

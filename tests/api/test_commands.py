@@ -150,6 +150,17 @@ def test_a_wrong_setting_is_one_line_that_names_the_variable(start: Any, variabl
     assert command.text.startswith(f"farebox api: {variable}: ")
 
 
+def test_files_that_are_no_certificate_are_one_line_that_names_the_variable(start: Any, tmp_path: Path) -> None:
+    file = tmp_path / "cert.pem"
+    file.write_text("no certificate")
+
+    command = start("api", FAREBOX_TLS_CERT=str(file), FAREBOX_TLS_KEY=str(file))
+
+    assert command.wait() == 2
+    assert command.text.startswith("farebox api: FAREBOX_TLS_CERT: the TLS files cannot be used: ")
+    assert command.text.count("\n") == 1
+
+
 def test_a_schema_of_another_version_is_refused_with_the_cure(start: Any, tmp_path: Path, sqlite_url: str) -> None:
     with sqlite3.connect(tmp_path / "farebox.db") as connection:
         connection.execute("UPDATE farebox_schema SET version_num = 'from the future'")

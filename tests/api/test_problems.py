@@ -12,9 +12,15 @@ from sqlalchemy import Engine
 from farebox_api.app import create_app
 from farebox_api.config import ApiConfig
 from farebox_ledger.store.engine import open_engine
-from tests.api.conftest import BOOTSTRAP_KEY, Api, bearer
+from tests.api.conftest import BOOTSTRAP_KEY, Api, bearer, running_api
 
 MEMBERS = {"type", "title", "status", "detail", "errors", "request_id"}
+
+
+@pytest.fixture
+def api(sqlite_engine: Engine) -> Iterator[Api]:
+    """An API on SQLite; nothing here depends on the database."""
+    yield from running_api(sqlite_engine)
 
 
 def problem(response: Any, status: int) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
 
 import pytest
 from litestar.testing import TestClient
@@ -11,7 +12,13 @@ from sqlalchemy import Engine
 from farebox_api.app import create_app
 from farebox_api.config import ApiConfig
 from farebox_api.logs import JsonLines, TextLines
-from tests.api.conftest import Api, bearer
+from tests.api.conftest import Api, bearer, running_api
+
+
+@pytest.fixture
+def api(sqlite_engine: Engine) -> Iterator[Api]:
+    """An API on SQLite; nothing here depends on the database."""
+    yield from running_api(sqlite_engine)
 
 
 def test_a_migrated_database_is_ready(api: Api) -> None:
