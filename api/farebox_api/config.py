@@ -20,7 +20,6 @@ LogFormat: TypeAlias = Literal["text", "json"]
 MIN_ADMIN_KEY_LENGTH: Final = 32
 
 _LISTEN: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+)):(?P<port>\d{1,5})")
-_ORGANIZATION: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _BYTES: Final = re.compile(r"(\d{1,15})\s*(KiB|MiB|GiB)?", re.IGNORECASE | re.ASCII)
 _UNITS: Final = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _LOOPBACK: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
@@ -54,7 +53,6 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: str | None = None  # None: the SQLite file in the platform's data folder
     listen: Address = Address("127.0.0.1", 8080)
-    default_org: str | None = None
     admin_key: str | None = None
     tls: Tls | None = None
     max_body_bytes: int = 64 * 1024 * 1024
@@ -73,7 +71,6 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             database_url=given.get("FAREBOX_DATABASE_URL"),
             listen=_address("FAREBOX_API_LISTEN", given.get("FAREBOX_API_LISTEN")) or defaults.listen,
-            default_org=_organization("FAREBOX_DEFAULT_ORG", given.get("FAREBOX_DEFAULT_ORG")),
             admin_key=_admin_key("FAREBOX_ADMIN_KEY", given.get("FAREBOX_ADMIN_KEY")),
             tls=_tls(given),
             max_body_bytes=_bytes("FAREBOX_MAX_BODY_BYTES", given.get("FAREBOX_MAX_BODY_BYTES"))
@@ -90,12 +87,6 @@ def _address(variable: str, value: str | None) -> Address | None:
     if match is None or int(match["port"]) > 65535:
         raise ConfigError(variable, f"expected HOST:PORT such as 127.0.0.1:8080, got {value!r}")
     return Address(match["v6"] or match["host"], int(match["port"]))
-
-
-def _organization(variable: str, value: str | None) -> str | None:
-    if value is not None and not _ORGANIZATION.fullmatch(value):
-        raise ConfigError(variable, f"expected 1 to 64 of a-z, 0-9 and inner '.', '_', '-', got {value!r}")
-    return value
 
 
 def _admin_key(variable: str, value: str | None) -> str | None:

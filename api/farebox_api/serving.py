@@ -6,6 +6,7 @@ Signals are not its business: `commands` and `standalone` decide when to stop.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -18,6 +19,8 @@ from litestar import Litestar
 
 from farebox_api.config import Address, Tls
 from farebox_api.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 DRAIN_S: Final = 10
 """How long requests that are under way may take to end after a stop."""
@@ -40,6 +43,7 @@ class Server:
             ConfigError: the address cannot be listened on, or the TLS files cannot be used; names the variable.
         """
         self._load()
+        self._warn_of_clear_text()
         listener = bound_socket("FAREBOX_API_LISTEN", self._address)
         port: int = listener.getsockname()[1]
         self._task = asyncio.create_task(self._uvicorn.serve(sockets=[listener]))
@@ -55,6 +59,14 @@ class Server:
             self._uvicorn.config.load()
         except (ssl.SSLError, OSError) as error:
             raise ConfigError("FAREBOX_TLS_CERT", f"the TLS files cannot be used: {error}") from None
+
+    def _warn_of_clear_text(self) -> None:
+        if self._scheme == "http" and not self._address.is_loopback:
+            logger.warning(
+                "FAREBOX_API_LISTEN is %s without TLS: keys travel in clear text unless something in front encrypts "
+                "(set FAREBOX_TLS_CERT and FAREBOX_TLS_KEY)",
+                self._address,
+            )
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain; a server that ends by itself ends this too and raises its reason."""

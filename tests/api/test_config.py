@@ -14,7 +14,6 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert config == ApiConfig(
         database_url=None,
         listen=Address("127.0.0.1", 8080),
-        default_org=None,
         admin_key=None,
         tls=None,
         max_body_bytes=67108864,
@@ -32,7 +31,6 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         {
             "FAREBOX_DATABASE_URL": "sqlite:///books.db",
             "FAREBOX_API_LISTEN": "[::1]:0",
-            "FAREBOX_DEFAULT_ORG": "acme",
             "FAREBOX_ADMIN_KEY": "correct horse battery staple, twice",
             "FAREBOX_TLS_CERT": str(cert),
             "FAREBOX_TLS_KEY": str(key),
@@ -46,7 +44,6 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
     assert config == ApiConfig(
         database_url="sqlite:///books.db",
         listen=Address("::1", 0),
-        default_org="acme",
         admin_key="correct horse battery staple, twice",
         tls=Tls(cert, key, authority),
         max_body_bytes=1024,
@@ -61,7 +58,6 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         ("FAREBOX_API_LISTEN", "8080"),
         ("FAREBOX_API_LISTEN", "127.0.0.1:65536"),
         ("FAREBOX_API_LISTEN", "::1:8080"),
-        ("FAREBOX_DEFAULT_ORG", "Acme Corp"),
         ("FAREBOX_ADMIN_KEY", "short"),
         ("FAREBOX_ADMIN_KEY", "a tab\tis not printable, whatever its length"),
         ("FAREBOX_ADMIN_KEY", " a key that begins with a space cannot be sent"),
