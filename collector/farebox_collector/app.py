@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import ssl
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Engine
 
 from farebox_collector import dialects
-from farebox_collector.config import CollectorConfig
+from farebox_collector.config import CollectorConfig, Tls
 from farebox_collector.database import Books, LedgerKeys
 from farebox_collector.decode import Selection
 from farebox_collector.errors import CollectorError, InvalidSetting
@@ -47,13 +48,14 @@ class Collector:
     """Receives on two ports and books, from `start` to `stop`.
 
     Raises on construction:
-        InvalidSetting: the spool folder cannot be used; on `start`, an address cannot be bound.
+        InvalidSetting: the spool folder or a TLS file cannot be used; on `start`, an address cannot be bound.
         SpoolInUse: another collector owns the spool folder or the SQLite file.
         InvalidInput, DatabaseNotReady (of the ledger): the database URL cannot be used at all.
     """
 
     def __init__(self, config: CollectorConfig, engine: Engine | None = None) -> None:
         """Open the spool; no port is bound and no database is touched yet. A given engine stays the caller's."""
+        _check_tls(config.tls)
         self._config = config
         self._owns_engine = engine is None
         self.engine = engine if engine is not None else open_engine(config.database_url or default_database_url())
@@ -208,7 +210,26 @@ def _lock_database(engine: Engine) -> FileLock | None:
     if engine.dialect.name != "sqlite" or file is None:
         return None
     path = Path(file)
-    return FileLock(path.with_name(f"{path.name}.collector.lock"), owned=f"the database file {path}")
+    try:
+        return FileLock(path.with_name(f"{path.name}.collector.lock"), owned=f"the database file {path}")
+    except OSError as error:
+        raise InvalidSetting("FAREBOX_DATABASE_URL", f"{path.parent} cannot be written: {error.strerror}") from None
+
+
+def _check_tls(tls: Tls | None) -> None:
+    """Read the PEM files once before the two servers do, which would each say less of what is wrong with them."""
+    if tls is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSetting("FAREBOX_TLS_CERT", f"{tls.cert} and {tls.key} are no pair in PEM form: {error}") from None
+    try:
+        if tls.client_ca is not None:
+            context.load_verify_locations(tls.client_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSetting("FAREBOX_TLS_CLIENT_CA", f"{tls.client_ca} is no certificate: {error}") from None
 
 
 def _default_sender(slug: str | None) -> Sender | None:

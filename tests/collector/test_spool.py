@@ -14,6 +14,7 @@ from farebox_collector.errors import SpoolBroken, SpoolFull, SpoolInUse
 from farebox_collector.spans import RejectedSpan, Sender, Span
 from farebox_collector.spool import KnownKey, Spool
 from farebox_collector.spool import spool as spool_module
+from tests.collector.running import wait_for
 
 ACME = Sender(7, "acme", "key_1")
 RECEIVED_US = 1_763_690_000_000_000
@@ -235,10 +236,10 @@ def test_a_spool_that_cannot_be_written_refuses_and_recovers(spool: Spool) -> No
     assert not spool.snapshot().is_writable
     other.execute("ROLLBACK")
     other.close()
+    wait_for(lambda: spool.snapshot().is_writable)  # without anybody having to send first
 
     append(spool, 2)
 
-    assert spool.snapshot().is_writable
     assert [batch.spans for batch in spool.read(0, 1000)] == [[span(2)]]
     assert spool.snapshot().conservation_difference == 0
 
@@ -311,3 +312,19 @@ def test_known_keys_are_there_after_a_restart(tmp_path: Path) -> None:
 
     assert after.known_keys() == [key]
     after.close()
+
+
+def test_a_full_disk_refuses_and_recovers(spool: Spool) -> None:
+    pages = spool._connection.execute("PRAGMA page_count").fetchone()[0]
+    spool._connection.execute(f"PRAGMA max_page_count = {pages + 10}")
+    with pytest.raises(SpoolBroken, match="full"):
+        append_one_by_one(spool, 1000)
+    held = spool.snapshot().pending_spans
+    assert not spool.snapshot().is_writable
+
+    spool._connection.execute("PRAGMA max_page_count = 1000000")
+    wait_for(lambda: spool.snapshot().is_writable)
+    append(spool, 2000)
+
+    assert spool.snapshot().pending_spans == held + 1
+    assert spool.snapshot().conservation_difference == 0

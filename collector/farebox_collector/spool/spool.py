@@ -41,6 +41,8 @@ LAZY_FLUSH_S: Final = 1.0
 """Counts of requests without any span to book are written within this time; nothing but the count hangs on it."""
 RETRY_PAUSE_S: Final = 0.1
 """After a failed commit, before the next try: a full disk must not keep a core busy."""
+PROBE_S: Final = 1.0
+"""While the spool cannot be written: how often to try, without anything to write."""
 
 
 class _Work(msgspec.Struct):
@@ -224,10 +226,12 @@ class Spool:
         flush_at = 0.0
         is_open = True
         while is_open:
-            work, is_open = self._next_works(max(0.0, flush_at - time.monotonic()) if held else None)
+            works, is_open = self._next_works(self._patience_s(flush_at if held else None))
+            if not works and not held and self._fault is not None:
+                works = [_Work({"probes": 1})]  # who is told not to send sends nothing that would show the cure
             if not held:
-                flush_at = time.monotonic() + LAZY_FLUSH_S
-            held += work
+                flush_at = time.monotonic() + (LAZY_FLUSH_S if self._fault is None else 0.0)
+            held += works
             if is_open and time.monotonic() < flush_at and len(held) < MAX_GROUP and all(map(_is_lazy, held)):
                 continue
             error = self._commit(held) if held else None
@@ -235,6 +239,12 @@ class Spool:
             held = []
             if error is not None:
                 time.sleep(RETRY_PAUSE_S)
+
+    def _patience_s(self, flush_at: float | None) -> float | None:
+        """How long to wait for something to write: until the held counts are due, or the next probe of a full disk."""
+        if flush_at is not None:
+            return max(0.0, flush_at - time.monotonic())
+        return None if self._fault is None else PROBE_S
 
     def _next_works(self, timeout_s: float | None) -> tuple[list[_Work], bool]:
         """Collect what waits, at most `MAX_GROUP` pieces; the second answer is False once the spool is being closed."""

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import datetime
+import http.client
+import ssl
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from farebox_collector.config import Tls
+from farebox_collector.errors import InvalidSetting
+from tests.collector.emitting import calls
+from tests.collector.running import PROTOBUF, Running, config_for, running
+from tests.collector.test_grpc import EXPORT
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Tls:
+    """A certificate for localhost that is its own authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = Tls(tmp_path / "cert.pem", tmp_path / "key.pem")
+    files.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files.key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
+
+
+def post(collector: Running, context: ssl.SSLContext) -> int:
+    connection = http.client.HTTPSConnection("localhost", collector.http.port, timeout=10, context=context)
+    try:
+        connection.request("POST", "/v1/traces", calls([1]), {"content-type": PROTOBUF})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def export(collector: Running, credentials: grpc.ChannelCredentials) -> bytes:
+    with grpc.secure_channel(f"localhost:{collector.collector.grpc_port}", credentials) as channel:
+        return bytes(channel.unary_unary(EXPORT)(calls([2]), timeout=10))
+
+
+def test_both_ports_speak_tls(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url, tls=pair)) as collector:
+        assert post(collector, ssl.create_default_context(cafile=pair.cert)) == 200
+        assert export(collector, grpc.ssl_channel_credentials(pair.cert.read_bytes())) == b""
+
+
+def test_with_an_authority_only_its_clients_get_in(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    tls = Tls(pair.cert, pair.key, pair.cert)
+    stranger = ssl.create_default_context(cafile=pair.cert)
+    client = ssl.create_default_context(cafile=pair.cert)
+    client.load_cert_chain(pair.cert, pair.key)
+    root, key = pair.cert.read_bytes(), pair.key.read_bytes()
+    with running(config_for(tmp_path, database_url=sqlite_url, tls=tls)) as collector:
+        assert post(collector, client) == 200
+        with pytest.raises(OSError, match=r"certificate required|reset|EOF|alert|closed"):
+            post(collector, stranger)
+        assert export(collector, grpc.ssl_channel_credentials(root, key, root)) == b""
+        with pytest.raises(grpc.RpcError):
+            export(collector, grpc.ssl_channel_credentials(root))
+
+
+def test_files_that_are_no_pair_are_named(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    pair.key.write_text("no key")
+
+    with pytest.raises(InvalidSetting, match=r"^FAREBOX_TLS_CERT: .*no pair"):
+        Running(config_for(tmp_path, database_url=sqlite_url, tls=pair))
