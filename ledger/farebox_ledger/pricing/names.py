@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -202,6 +203,18 @@ def without_date(name: str) -> str | None:
     """
     date = _DATE.search(name)
     return name[: date.start()] if date else None
+
+
+def date_us(name: str) -> int | None:
+    """Read the date at the end of a name as the beginning of that UTC day, in microseconds; None where none is."""
+    date = _DATE.search(name)
+    if date is None:
+        return None
+    year, month, day = (int(part) for part in date.groups())
+    try:
+        return int(datetime(year, month, day, tzinfo=UTC).timestamp()) * 1_000_000
+    except ValueError:  # 2026-02-31
+        return None
 
 
 def candidates(name: str, provider: str, region: str | None) -> list[Candidate]:

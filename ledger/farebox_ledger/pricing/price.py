@@ -15,6 +15,9 @@ from farebox_ledger.pricing.rates import Rates
 
 PriceSource: TypeAlias = Literal["litellm", "genai-prices", "override"]
 
+ARCHIVE: Final[PriceSource] = "genai-prices"
+"""The source of second-best prices: what it alone knows is assumed, never plainly billed."""
+
 ID_PREFIX: Final[dict[PriceSource, str]] = {"litellm": "ltl", "genai-prices": "gnp", "override": "ovr"}
 
 

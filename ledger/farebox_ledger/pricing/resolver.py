@@ -16,8 +16,8 @@ from farebox_ledger.money import decimal_text
 from farebox_ledger.pricing.charge import PriceReference, PricingRequest
 from farebox_ledger.pricing.index import NameKey, PriceIndex
 from farebox_ledger.pricing.match import Match, NoMatch
-from farebox_ledger.pricing.names import Candidate, candidates, canonical_provider, comparable, without_date
-from farebox_ledger.pricing.price import Multiplier, Price
+from farebox_ledger.pricing.names import Candidate, candidates, canonical_provider, comparable, date_us, without_date
+from farebox_ledger.pricing.price import ARCHIVE, Multiplier, Price
 from farebox_ledger.usage import Reason
 
 _FOREVER: Final = 1 << 63
@@ -134,16 +134,12 @@ class PriceSearch:
         return self._match(*found) if found else None
 
     def _from_catalog(self, names: Sequence[CalledName]) -> tuple[Price, CalledName, str | None] | None:
-        catalog = self.index.catalog
-        for name in names:
-            price = self._valid(self._allowed(catalog.get(name.key, ())))
-            if price is not None:
-                return price, name, _archive_note(price)
-        if self.met:
-            return None  # a source knows the name, at another time: dropping its date would price another model
+        found = self._by_name(names)
+        if found or self.met:
+            return found  # a source that knows the name at another time: dropping its date would price another model
         for name in names:
             undated = without_date(name.candidate.key)
-            price = self._undated(name.provider, undated) if undated else None
+            price = self._undated(name, undated) if undated else None
             if price is not None and undated:
                 return (
                     price,
@@ -152,18 +148,40 @@ class PriceSearch:
                 )
         return None
 
-    def _undated(self, provider: str, undated: str) -> Price | None:
-        """Answer the undated model's price if all its dated siblings cost the same as it does."""
+    def _by_name(self, names: Sequence[CalledName]) -> tuple[Price, CalledName, str | None] | None:
+        """Look up name by name. The archive waits until the catalog knows none of the names of the same model."""
+        archived: tuple[Price, CalledName, str | None] | None = None
+        for name in names:
+            if archived and name.label != archived[1].label:
+                break
+            listed = self._allowed(self.index.catalog.get(name.key, ()))
+            price = self._valid(listed)
+            if price is None:
+                continue
+            is_archive = all(one.source == ARCHIVE for one in listed)
+            if not is_archive:
+                if archived:
+                    self.rejected.append(f"{_title(archived[0])}: {price.source} {price.id} comes first")
+                return price, name, _archive_note(price)
+            archived = archived or (price, name, _archive_note(price))
+        return archived
+
+    def _undated(self, name: CalledName, undated: str) -> Price | None:
+        """Answer the undated model's price if all its dated siblings cost the same and the date is not yet to come."""
         catalog = self.index.catalog
-        price = self._valid(self._allowed(catalog.get((provider, undated), ())))
+        price = self._valid(self._allowed(catalog.get((name.provider, undated), ())))
         if price is None:
             return None
-        for sibling in self.index.dated.get((provider, undated), ()):
+        for sibling in self.index.dated.get((name.provider, undated), ()):
             other = self._valid(self._allowed(catalog.get(sibling, ())))
-            if other is not None and other.rates != price.rates:
+            if other is not None and not _costs_the_same(other, price):
                 self.is_ambiguous = True
                 self.rejected.append(f"{_title(price)}: its dated sibling {other.model} has another price")
                 return None
+        released_us = date_us(name.candidate.key)
+        if released_us is None or not self._holds(released_us, None):
+            self.rejected.append(f"{_title(price)}: {name.candidate.key} is dated after the call")
+            return None
         return price
 
     def _from_retired(self, names: Sequence[CalledName]) -> tuple[Price, CalledName, str | None] | None:
@@ -185,7 +203,7 @@ class PriceSearch:
 
     def _allowed(self, prices: Iterable[Price]) -> list[Price]:
         use_archive = self.index.policy.use_archive
-        return [price for price in prices if use_archive or price.source != "genai-prices"]
+        return [price for price in prices if use_archive or price.source != ARCHIVE]
 
     def _valid(self, prices: Iterable[Price]) -> Price | None:
         """Answer the first price that holds at the request's time; the others are noted with why they do not."""
@@ -258,7 +276,15 @@ def _specificity(multiplier: Multiplier) -> tuple[bool, bool, bool, int, str]:
 
 
 def _archive_note(price: Price) -> str | None:
-    return "the price comes from the genai-prices archive" if price.source == "genai-prices" else None
+    return "the price comes from the genai-prices archive" if price.source == ARCHIVE else None
+
+
+def _costs_the_same(one: Price, other: Price) -> bool:
+    """Compare two prices; those of different sources by the rates that both list, as neither lists everything."""
+    if one.source == other.source:
+        return one.rates == other.rates
+    mine, theirs = one.rates.standard, other.rates.standard
+    return all(mine[dimension] == theirs[dimension] for dimension in mine.keys() & theirs.keys())
 
 
 def _reference(price: Price, rule: str) -> PriceReference:
