@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from farebox_ledger.errors import AmountTooLarge
+from farebox_ledger.errors import AmountTooLarge, InvalidInput
 from farebox_ledger.money import decimal_text, from_pico, to_pico
 from farebox_ledger.pricing.charge import Charge, CostLine, PriceReference, cost_column
 from farebox_ledger.store.schema import BOOKED_COLUMNS, COST_PARTS
@@ -92,6 +92,9 @@ def row_values(event: UsageEvent, charge: Charge, day: int | None = None) -> Row
 
     The columns `provider` and `model` hold the billed names, else the response's, else the request's. A person known
     by e-mail alone is referred to by a digest of it: rows hold references, `users` holds the address.
+
+    Raises:
+        InvalidInput: a count is negative, or the time is none that a calendar has.
     """
     usage = event.usage
     return (
@@ -340,7 +343,22 @@ def _details_text(event: UsageEvent) -> str | None:
         estimated_input_tokens=event.estimated_input_tokens,
         estimated_output_tokens=event.estimated_output_tokens,
     )
-    return None if details == _NO_DETAILS else _encode(details).decode()
+    if details == _NO_DETAILS:
+        return None
+    _refuse_negative(details)
+    return _encode(details).decode()
+
+
+def _refuse_negative(details: UsageDetails) -> None:
+    """Do for the JSON column what CHECKs do for the others."""
+    for name, value in msgspec.structs.asdict(details).items():
+        least = min(value.values()) if isinstance(value, dict) else value
+        if isinstance(least, int | Decimal) and not _is_count(least):
+            raise InvalidInput(f"usage.{name}", f"{least}: a count is 0 or more, or not said at all")
+
+
+def _is_count(value: int | Decimal) -> bool:
+    return (isinstance(value, int) or value.is_finite()) and value >= 0
 
 
 def _cache_writes(total: int | None, details: UsageDetails) -> dict[CacheTtl, int] | None:
@@ -350,7 +368,7 @@ def _cache_writes(total: int | None, details: UsageDetails) -> dict[CacheTtl, in
 
 
 def _microseconds(seconds: Decimal | None) -> int | None:
-    if seconds is None or not 0 <= seconds <= MAX_SUMMED_SECONDS:
+    if seconds is None or not seconds.is_finite() or seconds > MAX_SUMMED_SECONDS:
         return None
     return int((seconds * _MICRO).to_integral_value())
 

@@ -6,7 +6,7 @@ Microseconds since 1970 in UTC and numbers YYYYMMDD come in and go out. Pure: no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
 from typing import Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo
@@ -42,19 +42,21 @@ def month_days(month: int) -> tuple[int, int]:
     return _number(first), _number(_next_month(first))
 
 
-def zone(name: str) -> ZoneInfo:
-    """Find a time zone of the IANA database.
+def zone(name: str) -> tzinfo:
+    """Find a time zone of the IANA database, which small images lack; UTC needs none.
 
     Raises:
         InvalidInput: there is none of that name.
     """
+    if name == "UTC":
+        return UTC
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise InvalidInput("tz", f"{name!r} is no time zone; expected an IANA name such as Europe/Istanbul") from None
 
 
-def bucket_bounds(start_us: int, end_us: int, bucket: Bucket, tz: ZoneInfo) -> list[int]:
+def bucket_bounds(start_us: int, end_us: int, bucket: Bucket, tz: tzinfo) -> list[int]:
     """List the bounds of the zone's buckets that cover a range, from one at or before its start to one at or after it.
 
     A bucket is the time from one bound to the next. On the days on which clocks change, an hour may come twice, be
@@ -67,7 +69,7 @@ def bucket_bounds(start_us: int, end_us: int, bucket: Bucket, tz: ZoneInfo) -> l
     return _date_bounds(start_us, end_us, bucket, tz)
 
 
-def _date_bounds(start_us: int, end_us: int, bucket: Bucket, tz: ZoneInfo) -> list[int]:
+def _date_bounds(start_us: int, end_us: int, bucket: Bucket, tz: tzinfo) -> list[int]:
     first = datetime.fromtimestamp(start_us // 1_000_000, tz).date()
     if bucket == "week":
         first -= timedelta(days=first.weekday())
@@ -92,7 +94,7 @@ def _dates(first: date, bucket: Bucket) -> Iterator[date]:
             first += timedelta(days=7 if bucket == "week" else 1)
 
 
-def _hour_bounds(start_us: int, end_us: int, tz: ZoneInfo) -> list[int]:
+def _hour_bounds(start_us: int, end_us: int, tz: tzinfo) -> list[int]:
     bound = _midnight_us(datetime.fromtimestamp(start_us // 1_000_000, tz).date(), tz)
     bounds = [bound]
     while bound < end_us:
@@ -104,7 +106,7 @@ def _hour_bounds(start_us: int, end_us: int, tz: ZoneInfo) -> list[int]:
     return bounds[begin:]
 
 
-def _midnight_us(day: date, tz: ZoneInfo) -> int:
+def _midnight_us(day: date, tz: tzinfo) -> int:
     """Say when a date begins in a zone. Where clocks skip midnight, that is the moment at which they do."""
     return int(datetime(day.year, day.month, day.day, tzinfo=tz).timestamp()) * 1_000_000
 

@@ -35,6 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
+from farebox_ledger.errors import InvalidInput
 from farebox_ledger.pricing.charge import Charge
 from farebox_ledger.store.engine import is_sqlite, refusals, transaction
 from farebox_ledger.store.rollups import Tally, post
@@ -194,9 +195,16 @@ def _incoming(scope: Scope, bookings: Sequence[Booking]) -> _Incoming:
     for booking in bookings:
         event = booking.event
         require(scope, event.org_id)
-        row = row_values(event, booking.charge)
+        row = _laid_out(booking)
         incoming.setdefault((event.org_id, row[2]), row)
     return incoming
+
+
+def _laid_out(booking: Booking) -> RowValues:
+    try:
+        return row_values(booking.event, booking.charge)
+    except (ValueError, OverflowError, OSError) as error:  # what `datetime` says of a year beyond 9999
+        raise InvalidInput("occurred_at", f"{booking.event.occurred_at_us} µs is no time of a calendar") from error
 
 
 def _standing(connection: Connection, incoming: _Incoming) -> set[tuple[int, bytes]]:

@@ -277,11 +277,30 @@ def test_huge_metadata_is_kept(engine: Engine) -> None:
         booking(0, Charge(status="unpriced", cost_pico=0)),
         booking(0, Charge(status="free", cost_pico=5)),
         booking(0, occurred_at_us=at("2019-12-31T00:00:00Z")),
+        booking(0, occurred_at_us=10**18),
+        booking(0, usage=Usage(pages=-1)),
+        booking(0, usage=Usage(input_seconds=Decimal("-0.5"))),
+        booking(0, usage=Usage(output_seconds=Decimal("NaN"))),
+        booking(0, usage=Usage(cache_write_input_tokens={"5m": 3, "1h": -1})),
     ],
-    ids=["negative", "64 bits", "status", "parts", "billed without cost", "unknown is not zero", "free", "day"],
+    ids=[
+        "negative",
+        "64 bits",
+        "status",
+        "parts",
+        "billed without cost",
+        "unknown is not zero",
+        "free",
+        "day",
+        "year",
+        "negative pages",
+        "negative seconds",
+        "no number",
+        "negative cache write",
+    ],
 )
 def test_what_no_row_can_hold_is_refused_and_nothing_is_booked(engine: Engine, bad: Booking, size: int) -> None:
-    with pytest.raises(InvalidInput, match="bookings"):
+    with pytest.raises(InvalidInput):
         written(engine, [bad, *(booking(number) for number in range(1, size))])
 
     assert count(engine) == 0
