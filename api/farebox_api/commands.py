@@ -30,13 +30,13 @@ says otherwise), loads the shipped prices and prints the admin key once."""
 
 
 def api(arguments: list[str]) -> int:
-    """`farebox api`: serve until SIGTERM or Ctrl-C."""
+    """Serve the API until SIGTERM or Ctrl-C."""
     argparse.ArgumentParser("farebox api", description=_API_HELP).parse_args(arguments)
     return _run("farebox api", _serve_api)
 
 
 def up(arguments: list[str]) -> int:
-    """`farebox up`: collector and API in one process until SIGTERM or Ctrl-C."""
+    """Run collector and API in one process until SIGTERM or Ctrl-C."""
     argparse.ArgumentParser("farebox up", description=_UP_HELP).parse_args(arguments)
     from farebox_api.standalone import serve_all
 

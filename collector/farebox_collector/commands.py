@@ -22,7 +22,10 @@ and others, see docs/operations.md. An empty database is made; SIGTERM and Ctrl-
 
 
 def collector(arguments: Sequence[str]) -> int:
-    """Run the collector; answers 0 after a clean end, 2 when a setting or something already running is in the way."""
+    """Receive spans and book them until SIGTERM or Ctrl-C.
+
+    The exit code: 0 after a clean end, 2 when a setting or something already running is in the way.
+    """
     parser = argparse.ArgumentParser(
         prog="farebox collector", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -23,7 +23,10 @@ _OUTCOMES: dict[SchemaState, str] = {
 
 
 def migrate(arguments: Sequence[str]) -> int:
-    """Run `farebox migrate`: 0 done, 1 the database cannot be used, 2 wrong use."""
+    """Bring the database to the current schema.
+
+    The exit code: 0 done, 1 the database cannot be used, 2 wrong use.
+    """
     parser = argparse.ArgumentParser("farebox migrate", description=_DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
     options = parser.parse_args(arguments)

@@ -26,7 +26,10 @@ _EVERYBODY = AllOrganizations()
 
 
 def orgs(arguments: Sequence[str]) -> int:
-    """Run `farebox orgs …`: 0 done, 1 refused, 2 wrong use."""
+    """Make and list organizations.
+
+    The exit code: 0 done, 1 refused, 2 wrong use.
+    """
     parser = argparse.ArgumentParser("farebox orgs", description="Organizations: whose usage is metered.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -45,7 +48,10 @@ def orgs(arguments: Sequence[str]) -> int:
 
 
 def keys(arguments: Sequence[str]) -> int:
-    """Run `farebox keys …`: 0 done, 1 refused, 2 wrong use."""
+    """Make, list and revoke API keys.
+
+    The exit code: 0 done, 1 refused, 2 wrong use.
+    """
     options = _keys_parser().parse_args(arguments)
     return guarded("farebox keys", lambda: options.run(options))
 

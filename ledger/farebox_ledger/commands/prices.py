@@ -33,7 +33,10 @@ _PROGRESS_EVERY: Final = 100_000
 
 
 def prices(arguments: Sequence[str]) -> int:
-    """Run `farebox prices …`: 0 done, 1 something was wrong or not found, 2 wrong use."""
+    """List, resolve and quote prices.
+
+    The exit code: 0 done, 1 something was wrong or not found, 2 wrong use.
+    """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
