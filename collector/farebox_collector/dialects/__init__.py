@@ -9,14 +9,19 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from farebox_collector.dialects import assembly, botocore, semconv
+from farebox_collector.dialects import anthropic_native, assembly, botocore, semconv
 from farebox_collector.dialects.dialect import Dialect
 from farebox_collector.spans import Span
 from farebox_ledger.usage import UsageEvent
 
 __all__ = ["DIALECTS", "KEYS", "MARKS", "Dialect", "read"]
 
-DIALECTS: Final[tuple[Dialect, ...]] = (semconv.OWN, botocore.BOTOCORE, semconv.SEMCONV)
+DIALECTS: Final[tuple[Dialect, ...]] = (
+    semconv.OWN,
+    anthropic_native.ANTHROPIC_NATIVE,
+    botocore.BOTOCORE,
+    semconv.SEMCONV,
+)
 """In the order in which they are asked; the last one takes whatever carries `gen_ai.*`."""
 
 MARKS: Final = tuple(dict.fromkeys(mark for dialect in DIALECTS for mark in dialect.marks))
