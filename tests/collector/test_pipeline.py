@@ -13,7 +13,7 @@ from farebox_collector.errors import SpoolInUse
 from farebox_ledger.store.engine import open_engine
 from farebox_ledger.store.migrations import schema_state
 from tests.collector.emitting import CALL, Emitted, calls, protobuf
-from tests.collector.running import Running, config_for, rows, running, wait_for
+from tests.collector.running import Child, Running, config_for, rows, running, wait_for
 
 CONTAINER = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "helper"}
 INPUT, OUTPUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
@@ -325,12 +325,14 @@ def test_two_collectors_on_postgresql_book_the_same_spans_once(
 def test_a_damaged_batch_is_counted_and_the_others_are_booked(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
 ) -> None:
-    config = config_for(tmp_path, database_url=sqlite_url, drain_limit_s=0.0)
+    config = config_for(tmp_path, database_url=sqlite_url)
     lock = sqlite3.connect(tmp_path / "farebox.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
-    with running(config) as collector:
-        for number in (1, 2, 3):
-            collector.http.post(calls([number]))
+    killed = Child(tmp_path)
+    http = killed.started()
+    for number in (1, 2, 3):
+        assert http.post(calls([number])).status == 200
+    killed.kill()
     lock.execute("ROLLBACK")
     lock.close()
     spool = sqlite3.connect(config.spool_dir / "spool.db")
