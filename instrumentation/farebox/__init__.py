@@ -4,10 +4,9 @@ Comes in: calls of LLM SDKs, and what the app says about who makes them. Goes ou
 Importing this package imports nothing else: each name below is loaded when it is first asked for.
 """
 
-from farebox._version import __version__
-
 TYPE_CHECKING = False  # the one of `typing` would import `typing` into every interpreter that has the hook
 if TYPE_CHECKING:
+    from farebox._version import __version__ as __version__
     from farebox.attribution import attribute as attribute
     from farebox.attribution import suppress as suppress
     from farebox.manual import record_usage as record_usage
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "attribute", "instrument", "record_usage", "suppress", "track", "uninstrument"]
 
 _HOMES = {
+    "__version__": "farebox._version",
     "attribute": "farebox.attribution",
     "suppress": "farebox.attribution",
     "record_usage": "farebox.manual",

@@ -1,9 +1,9 @@
 """The private pipeline: spans of our own tracer provider to the collector, past everything of the app.
 
-Comes in: ended spans. Goes out: OTLP requests, in batches, from one background thread. Always sampled, never the global
-provider, ids from the operating system. What cannot be sent waits on disk (`farebox.buffering`). A span is in memory
-only until the next batch goes (`BATCH_DELAY_S`), so that `os._exit` and `kill -9` lose at most that; a normal exit and
-a SIGTERM flush, for at most `EXIT_FLUSH_S`.
+Comes in: ended spans. Goes out: OTLP requests, in batches, from one background thread; always sampled, and through the
+app's own provider only if the settings say so. What cannot be sent waits on disk (`farebox.buffering`). A span is in
+memory only until the next batch goes (`BATCH_DELAY_S`), so that `os._exit` and `kill -9` lose at most that; a normal
+exit and a SIGTERM flush, for at most `EXIT_FLUSH_S`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,17 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.id_generator import IdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.sdk.version import __version__ as sdk_version
 
 from farebox import config, safety, sending
 from farebox._version import __version__
 from farebox.buffering import Buffer
 from farebox.config import Settings
+from farebox.recording import RecordingTracer, SpanRecord
 from farebox.sending import Reply, Sender, Verdict
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import ReadableSpan, Span
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Tracer
 
 QUEUE_MAX_SPANS = 16_384
@@ -55,10 +51,13 @@ class Exporter:
     is waited for.
     """
 
-    def __init__(self, sender: Sender, buffer: Buffer) -> None:
+    def __init__(self, sender: Sender, buffer: Buffer, service: str | None) -> None:
         self._sender = sender
+        self._service = service
+        self._instance_id = str(uuid.uuid4())
+        self._resource: Resource | None = None
         self._buffer = buffer
-        self._spans: queue.SimpleQueue[ReadableSpan | None] = queue.SimpleQueue()
+        self._spans: queue.SimpleQueue[SpanRecord | None] = queue.SimpleQueue()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._working = threading.Lock()
         self._starting = threading.Lock()
@@ -69,7 +68,7 @@ class Exporter:
         self._backoff_s = BACKOFF_FIRST_S
         self._closes_at_s: float | None = None
 
-    def hand_over(self, span: ReadableSpan) -> None:
+    def hand_over(self, span: SpanRecord) -> None:
         """Take an ended span; it is refused, and counted, only when `QUEUE_MAX_SPANS` already wait."""
         waiting = self._spans.qsize()
         if waiting >= QUEUE_MAX_SPANS:
@@ -153,7 +152,7 @@ class Exporter:
 
     def _drain(self, deadline_s: float) -> None:
         while batch := self._batch():
-            payload = _serialized(batch)
+            payload = self._serialized(batch)
             if payload:
                 self._in_flight = (payload, len(batch))
                 self._send_or_keep(payload, len(batch), deadline_s)
@@ -161,14 +160,33 @@ class Exporter:
         if self._closes_at_s is None and self._is_due():
             self._has_backlog = not self._send_waiting(deadline_s)
 
-    def _batch(self) -> list[ReadableSpan]:
-        batch: list[ReadableSpan] = []
+    def _batch(self) -> list[SpanRecord]:
+        batch: list[SpanRecord] = []
         with contextlib.suppress(queue.Empty):
             while len(batch) < BATCH_MAX_SPANS:
                 span = self._spans.get_nowait()
                 if span is not None:
                     batch.append(span)
         return batch
+
+    def _serialized(self, batch: Sequence[SpanRecord]) -> bytes | None:
+        """One OTLP request. The SDK and protobuf are imported here, on the export thread: the app must not wait."""
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+        if self._resource is None:
+            self._resource = _resource(self._service, self._instance_id)
+        resource = self._resource
+        try:
+            return encode_spans([_sdk_span(record, resource) for record in batch]).SerializeToString()
+        except Exception:  # noqa: BLE001 - one span that cannot be encoded must not stop the export thread
+            safety.report("exporting.encode")
+        if len(batch) == 1:
+            safety.lose("unencodable", 1, "a span that cannot be encoded is lost.")
+            return None
+        # Find the bad ones by halves; requests concatenate, as any protobuf message with repeated fields.
+        middle = len(batch) // 2
+        halves = (self._serialized(batch[:middle]), self._serialized(batch[middle:]))
+        return b"".join(half for half in halves if half) or None
 
     def _send_or_keep(self, payload: bytes, spans: int, deadline_s: float) -> None:
         if self._is_due() and time.monotonic() < deadline_s:
@@ -232,7 +250,7 @@ class Exporter:
         if in_flight is not None:
             self._buffer.keep(*in_flight)
         while batch := self._batch():
-            payload = _serialized(batch)
+            payload = self._serialized(batch)
             if payload:
                 self._buffer.keep(payload, len(batch))
 
@@ -245,73 +263,38 @@ def _explain(reply: Reply) -> None:
     safety.say_once(f"exporting.{reply.verdict.value}", f"{cause} ({reply.detail}); they are kept and sent again.")
 
 
-class _HandOver(SpanProcessor):
-    """The end of the private provider: each ended span goes to the exporter."""
-
-    def __init__(self, exporter: Exporter) -> None:
-        self._exporter = exporter
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        pass
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self._exporter.hand_over(span)
-
-    def shutdown(self) -> None:
-        self._exporter.close(EXIT_FLUSH_S)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.flush(timeout_millis / 1000)
-
-
-class _SystemIds(IdGenerator):
-    """Ids from the operating system.
-
-    The SDK's generator draws from `random`; an app that seeds it would give the spans of each run the same ids, and the
-    collector would take the second run for a repetition of the first.
-    """
-
-    def generate_trace_id(self) -> int:
-        return int.from_bytes(os.urandom(16)) or 1
-
-    def generate_span_id(self) -> int:
-        return int.from_bytes(os.urandom(8)) or 1
-
-    def is_trace_id_random(self) -> bool:
-        return True
-
-
 class _Pipeline:
     """What one process has of all this; made again in the child of a fork."""
 
     def __init__(self, settings: Settings, sender: Sender | None) -> None:
         self.sequence = itertools.count(1)
         self.exporter: Exporter | None = None
-        self.provider: trace.TracerProvider
-        if settings.tracer_provider == "global":
-            self.provider = trace.get_tracer_provider()
-            return
-        identity = f"{settings.endpoint}\n{settings.ingest_key or ''}"
-        buffer = Buffer(settings.buffer_dir, settings.buffer_max_bytes, identity)
-        self.exporter = Exporter(sender or sending.sender_for(settings), buffer)
-        self.provider = _private_provider(settings, self.exporter)
+        if settings.tracer_provider == "private":
+            identity = f"{settings.endpoint}\n{settings.ingest_key or ''}"
+            buffer = Buffer(settings.buffer_dir, settings.buffer_max_bytes, identity)
+            self.exporter = Exporter(sender or sending.sender_for(settings), buffer, settings.service)
+
+    def tracer(self, scope: str) -> Tracer | RecordingTracer:
+        if self.exporter is None:
+            return trace.get_tracer_provider().get_tracer(scope, __version__)
+        return RecordingTracer(scope, self.exporter.hand_over)
 
 
 _pipeline: _Pipeline | None = None
-_tracers: dict[str, Tracer] = {}
+_tracers: dict[str, Tracer | RecordingTracer] = {}
 _starting = threading.RLock()
 _given: tuple[Settings | None, Sender | None] = (None, None)
 _is_fork_watched = False
 _is_fork_child = False
 
 
-def tracer(scope: str) -> Tracer:
+def tracer(scope: str) -> Tracer | RecordingTracer:
     """The tracer for an instrumentation scope; the first call of a process makes the pipeline."""
     try:
         return _tracers[scope]
     except KeyError:
         with _starting:
-            made = (_pipeline or start(*_given)).provider.get_tracer(scope, __version__)
+            made = (_pipeline or start(*_given)).tracer(scope)
             _tracers[scope] = made
             return made
 
@@ -352,7 +335,7 @@ def flush(timeout_s: float = EXIT_FLUSH_S) -> bool:
         return True
     if _pipeline.exporter is not None:
         return _pipeline.exporter.flush(timeout_s)
-    force_flush: Callable[[int], bool] | None = getattr(_pipeline.provider, "force_flush", None)
+    force_flush: Callable[[int], bool] | None = getattr(trace.get_tracer_provider(), "force_flush", None)
     return force_flush(int(timeout_s * 1000)) if force_flush else True
 
 
@@ -366,59 +349,40 @@ def stop(timeout_s: float = EXIT_FLUSH_S) -> None:
         ended.exporter.close(timeout_s)
 
 
-def _private_provider(settings: Settings, exporter: Exporter) -> TracerProvider:
-    """A provider that takes from the environment only what names the app: its service and resource attributes.
+def _resource(service: str | None, instance_id: str) -> Resource:
+    """The app's own resource attributes, and the process.
 
-    The limits are set by hand, because `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT` and its like are meant for the app's own spans
-    and would cut usage off ours.
+    `Resource.create` is avoided: it runs detectors, some of which start programs.
     """
-    limits = SpanLimits(
-        max_attributes=256, max_span_attributes=256, max_events=8, max_links=8, max_event_attributes=8,
-        max_link_attributes=8, max_attribute_length=SpanLimits.UNSET, max_span_attribute_length=SpanLimits.UNSET,
-    )  # fmt: skip
-    provider = TracerProvider(
-        sampler=ALWAYS_ON,
-        resource=_resource(settings),
-        shutdown_on_exit=False,
-        id_generator=_SystemIds(),
-        span_limits=limits,
-    )
-    provider.add_span_processor(_HandOver(exporter))
-    return provider
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.version import __version__ as sdk_version
 
-
-def _resource(settings: Settings) -> Resource:
-    """The app's resource attributes and a new instance id.
-
-    `Resource.create` is avoided: it runs detectors in threads, some of which start programs.
-    """
     attributes = {
         "service.name": "unknown_service",
         "telemetry.sdk.language": "python",
         "telemetry.sdk.name": "opentelemetry",
         "telemetry.sdk.version": sdk_version,
     }
-    named = {"service.instance.id": str(uuid.uuid4())}
-    if settings.service:
-        named["service.name"] = settings.service
+    named = {"service.instance.id": instance_id, **({"service.name": service} if service else {})}
     return Resource(attributes).merge(OTELResourceDetector().detect()).merge(Resource(named))
 
 
-def _serialized(batch: Sequence[ReadableSpan]) -> bytes | None:
-    """One OTLP request; imported here, on the export thread, because the app must not wait for protobuf."""
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+def _sdk_span(record: SpanRecord, resource: Resource) -> ReadableSpan:
+    from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-    try:
-        return encode_spans(batch).SerializeToString()
-    except Exception:  # noqa: BLE001 - one span that cannot be encoded must not stop the export thread
-        safety.report("exporting.encode")
-        if len(batch) == 1:
-            safety.lose("unencodable", 1, "a span that cannot be encoded is lost.")
-            return None
-        # Find the bad ones by halves; requests concatenate, as any protobuf message with repeated fields.
-        middle = len(batch) // 2
-        halves = (_serialized(batch[:middle]), _serialized(batch[middle:]))
-        return b"".join(half for half in halves if half) or None
+    return ReadableSpan(
+        name=record.name,
+        context=record.get_span_context(),
+        parent=record.parent,
+        resource=resource,
+        attributes=record.attributes,
+        kind=record.kind,
+        status=record.status or trace.Status(),
+        start_time=record.start_time,
+        end_time=record.end_ns,
+        instrumentation_scope=InstrumentationScope(record.scope, __version__),
+    )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import NonRecordingSpan, SpanKind, Status, StatusCode, set_span_in_context
 
 from farebox import attribution, exporting
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from farebox.reading import Attributes
+    from farebox.recording import SpanRecord
 
 # OpenTelemetry semantic conventions for generative AI (repository semantic-conventions-genai, 2026-11).
 OPERATION = "gen_ai.operation.name"
@@ -88,7 +89,7 @@ class CallSpan:
 
     __slots__ = ("_once", "_span", "started_s")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span | SpanRecord) -> None:
         self._span = span
         self._once = threading.Lock()
         self.started_s = time.perf_counter()
@@ -116,7 +117,7 @@ class CallSpan:
 
     def end_child(self, scope: str, attributes: Attributes) -> None:
         """Record a further model's part inside this call as a span below it, over the same time."""
-        parent = set_span_in_context(self._span)
+        parent = set_span_in_context(NonRecordingSpan(self._span.get_span_context()))
         name = f"{attributes.get(OPERATION, 'chat')} {attributes.get(RESPONSE_MODEL, '')}".strip()
         started_ns = getattr(self._span, "start_time", None)
         child = exporting.tracer(scope).start_span(name, parent, SpanKind.CLIENT, start_time=started_ns)

@@ -18,6 +18,10 @@ from farebox.bodies import Proxy
 from farebox.reading import Reading, Request
 
 
+class ChunkReader(Protocol):
+    def read_chunk(self, chunk: Any, reading: Reading) -> None: ...
+
+
 class MeteredCall(Protocol):
     """What a stream needs to know of its call."""
 
@@ -26,7 +30,8 @@ class MeteredCall(Protocol):
     reading: Reading
     span: spans.CallSpan
 
-    def read_chunk(self, chunk: Any) -> None: ...
+    @property
+    def sdk(self) -> ChunkReader: ...
 
     def fail(self, error: BaseException) -> None: ...
 
@@ -51,11 +56,12 @@ def proxy(stream: Any, call: MeteredCall) -> Any:
 class StreamMeter:
     """What is learned while a stream is read. It never refers to the proxy, which must be free to be collected."""
 
-    __slots__ = ("_call", "_has_failed", "_is_hidden", "_read_chunk", "is_first", "is_reading")
+    __slots__ = ("_call", "_has_failed", "_is_hidden", "_read_chunk", "_reading", "is_first", "is_reading")
 
     def __init__(self, call: MeteredCall) -> None:
         self._call = call
-        self._read_chunk = call.read_chunk
+        self._reading = call.reading
+        self._read_chunk = call.sdk.read_chunk
         self._is_hidden = call.request.is_hidden
         self._has_failed = False
         self.is_first = True
@@ -67,9 +73,9 @@ class StreamMeter:
             if self.is_first:
                 self.is_first = False
                 waited_s = time.perf_counter() - self._call.span.started_s
-                self._call.reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
+                self._reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
             if not self._has_failed:
-                self._read_chunk(chunk)
+                self._read_chunk(chunk, self._reading)
             return self._is_hidden is None or not self._is_hidden(chunk)
         except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
             self._has_failed = True
