@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 
 from farebox import attribution, bodies, config, exporting, safety, spans, streams
+from farebox.estimating import Estimate
 from farebox.reading import Arguments, Attributes, Reading, Request
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Switch:
 class Call:
     """One metered call on its way, from the request to the end of its span."""
 
-    __slots__ = ("attributes", "reading", "request", "scope", "sdk", "span")
+    __slots__ = ("attributes", "estimate", "reading", "request", "scope", "sdk", "span")
 
     def __init__(self, scope: str, sdk: Sdk, request: Request, span: spans.CallSpan, attributes: Attributes) -> None:
         self.scope = scope
@@ -45,6 +46,8 @@ class Call:
         self.span = span
         self.attributes = attributes
         self.reading = Reading(request)
+        self.estimate = Estimate(request.body) if settings().estimate_tokens else None
+        request.body = None
 
     def receive(self, result: Any) -> Any:
         """Read the answer and end the span; for a stream or an unread body, put a proxy or a watch in its way."""
@@ -61,11 +64,24 @@ class Call:
         return result
 
     def read(self, answer: Any) -> None:
+        """Read a whole answer, or its decoded JSON."""
         if answer is not None:
             self.sdk.read_response(answer, self.reading)
+            if self.estimate is not None:
+                self.estimate.take(answer)
 
     def read_chunk(self, chunk: Any) -> None:
+        """Read one chunk of a stream, or its decoded JSON."""
         self.sdk.read_chunk(chunk, self.reading)
+        if self.estimate is not None:
+            self.estimate.take(chunk)
+
+    def chunk_reader(self) -> Callable[[Any], None]:
+        """The shortest way to read a chunk, for those who do it many times."""
+        if self.estimate is not None:
+            return self.read_chunk
+        read_chunk, reading = self.sdk.read_chunk, self.reading
+        return lambda chunk: read_chunk(chunk, reading)
 
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised; an answer that came before the exception still counts."""
@@ -85,6 +101,8 @@ class Call:
                 for child in self.reading.children:
                     self.span.end_child(self.scope, {**self._inherited(), **child})
                 self.attributes.update(self.reading.attributes)
+                if self.estimate is not None:
+                    self.attributes.update(self.estimate.attributes(self.attributes))
                 self.span.end(self.attributes, outcome, error)
         except Exception:  # noqa: BLE001 - may run in garbage collection and in the app's exception handling
             safety.report(f"{self.scope}.end")

@@ -21,12 +21,13 @@ class Request:
     exception, `retry` may name other arguments with which the call is made once more (None: the exception stands).
     `is_hidden` tells which chunks of a stream the app did not ask for. `seen` collects answers that the SDK got but
     may fail to hand over, such as one that its parser refuses after it was billed. `is_counted_once` marks a look at an
-    answer that an earlier call may have brought about, and booked.
+    answer that an earlier call may have brought about, and booked. `body` is what is sent, for an estimate; it is let
+    go before the call is made.
     """
 
     __slots__ = (
-        "arguments", "attributes", "is_counted_once", "is_hidden", "is_stream", "model", "operation", "provider",
-        "retry", "seen",
+        "arguments", "attributes", "body", "is_counted_once", "is_hidden", "is_stream", "model", "operation",
+        "provider", "retry", "seen",
     )  # fmt: skip
 
     def __init__(self, operation: str, provider: str, model: str | None, *, is_stream: bool = False) -> None:
@@ -39,6 +40,7 @@ class Request:
         self.retry: Callable[[Exception], Arguments | None] | None = None
         self.is_hidden: Callable[[Any], bool] | None = None
         self.seen: list[Any] = []
+        self.body: Mapping[str, Any] | None = None
         self.is_counted_once = False
 
 

@@ -10,16 +10,12 @@ from __future__ import annotations
 import time
 import weakref
 from asyncio import CancelledError
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol
 
 from farebox import bodies, safety, spans
 from farebox.bodies import Proxy
 from farebox.reading import Reading, Request
-
-
-class ChunkReader(Protocol):
-    def read_chunk(self, chunk: Any, reading: Reading) -> None: ...
 
 
 class MeteredCall(Protocol):
@@ -30,8 +26,7 @@ class MeteredCall(Protocol):
     reading: Reading
     span: spans.CallSpan
 
-    @property
-    def sdk(self) -> ChunkReader: ...
+    def chunk_reader(self) -> Callable[[Any], None]: ...
 
     def fail(self, error: BaseException) -> None: ...
 
@@ -61,7 +56,7 @@ class StreamMeter:
     def __init__(self, call: MeteredCall) -> None:
         self._call = call
         self._reading = call.reading
-        self._read_chunk = call.sdk.read_chunk
+        self._read_chunk = call.chunk_reader()
         self._is_hidden = call.request.is_hidden
         self._has_failed = False
         self.is_first = True
@@ -75,7 +70,7 @@ class StreamMeter:
                 waited_s = time.perf_counter() - self._call.span.started_s
                 self._reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
             if not self._has_failed:
-                self._read_chunk(chunk, self._reading)
+                self._read_chunk(chunk)
             return self._is_hidden is None or not self._is_hidden(chunk)
         except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
             self._has_failed = True

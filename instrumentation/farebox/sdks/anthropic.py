@@ -39,6 +39,7 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     model = sent.body.get("model")
     provider = _provider_of_class(type(owner)) or sent.place.provider or "anthropic"
     request = Request("chat", provider, str(model) if model else None, is_stream=sent.is_stream)
+    request.body = sent.body
     request.attributes[spans.SERVER_ADDRESS] = sent.place.address
     if sent.place.port:
         request.attributes[spans.SERVER_PORT] = sent.place.port

@@ -58,6 +58,7 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     model = sent.body.get("model")
     provider = sent.place.provider or _provider_of_class(type(owner)) or "openai"
     request = Request(operation or "chat", provider, str(model) if model else None, is_stream=sent.is_stream)
+    request.body = sent.body
     request.is_counted_once = is_retrieval
     request.attributes[spans.SERVER_ADDRESS] = sent.place.address
     if sent.place.port:
