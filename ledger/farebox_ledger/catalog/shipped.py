@@ -1,7 +1,8 @@
 """The price snapshots that ship with farebox, so that a first start needs no network.
 
-Each snapshot is a catalog file as its maker published it, gzip-compressed, with its licence beside it and a line in
-`manifest.json` that says which revision it is. Goes out: the exact bytes, checked against the manifest.
+Each snapshot is a catalog file, gzip-compressed, with its licence beside it and a line in `manifest.json` that says
+which revision it is: LiteLLM's as published, genai-prices' data extracted from its wheel (`make_snapshots`). Goes out:
+the exact bytes, checked against the manifest.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import gzip
 from hashlib import sha256
 from importlib.resources import files
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
+
+SnapshotSource: TypeAlias = Literal["litellm", "genai-prices"]
 
 _SNAPSHOTS: Final = "farebox_ledger.catalog.snapshots"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A shipped catalog: where it comes from, its revision, the SHA-256 of the file as published, its date."""
+    """A shipped catalog: where it comes from, its revision, the SHA-256 of the content, its date."""
 
-    source: str
+    source: SnapshotSource
     revision: str
     file: str
     sha256: str
@@ -35,7 +38,7 @@ def shipped_snapshots() -> list[Snapshot]:
 
 
 def snapshot_content(snapshot: Snapshot) -> bytes:
-    """Answer the file as its maker published it.
+    """Answer the content of a snapshot, uncompressed.
 
     Raises:
         ValueError: the installed file is not the one that the manifest names; the installation is damaged.

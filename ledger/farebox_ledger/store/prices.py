@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Engine, Row, Select, func, insert, or_, select, text, tuple_, update
 
-from farebox_ledger.catalog import Snapshot, read_litellm, shipped_snapshots, snapshot_content
+from farebox_ledger.catalog import Snapshot, shipped_prices, shipped_snapshots
 from farebox_ledger.pricing import Price, PriceBook, Rates, canonical_provider
 from farebox_ledger.store.engine import is_sqlite, transaction
 from farebox_ledger.store.schema import catalog_state, price_revisions, prices
@@ -103,7 +103,7 @@ def _missing(connection: Connection) -> list[Snapshot]:
 
 
 def _apply(connection: Connection, snapshot: Snapshot) -> int:
-    catalog = read_litellm(snapshot_content(snapshot))
+    catalog = shipped_prices(snapshot)
     now_us = time.time_ns() // 1000
     revision_id = f"{snapshot.source}-{snapshot.sha256[:16]}"
     connection.execute(

@@ -4,9 +4,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
-from farebox_ledger.catalog import read_litellm, shipped_snapshots, snapshot_content
+from farebox_ledger.catalog import shipped_prices, shipped_snapshots
 from farebox_ledger.pricing import Match, OffPeak, Price, PricingRequest, Rates, Tier, WebSearch, Window
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.prices import (
@@ -45,20 +45,39 @@ FULL = Price(
 )
 
 
-def test_an_empty_catalog_gets_the_shipped_prices_as_one_revision(engine: Engine) -> None:
+def test_an_empty_catalog_gets_the_shipped_prices_as_one_revision_of_each_source(engine: Engine) -> None:
     started = time.perf_counter()
 
     added = ensure_shipped_prices(engine)
 
     assert time.perf_counter() - started < 10  # 3 s on a machine with nothing else to do
-    shipped = read_litellm(snapshot_content(shipped_snapshots()[0]))
+    shipped = {snapshot.source: shipped_prices(snapshot) for snapshot in shipped_snapshots()}
     with transaction(engine, EVERYBODY) as connection:
         book = load_book(connection)
-        revision = connection.execute(select(price_revisions)).one()
-    assert added == len(book) == len(shipped.prices)
-    assert (revision.source, revision.revision, revision.status) == ("litellm", "1.109.1", "applied")
-    assert (revision.added, revision.refused) == (len(shipped.prices), len(shipped.refused))
+        revisions = {row.source: row for row in connection.execute(select(price_revisions))}
+    assert added == len(book) == sum(len(one.prices) for one in shipped.values())
+    assert {source: (row.revision, row.status) for source, row in revisions.items()} == {
+        "litellm": ("1.109.1", "applied"),
+        "genai-prices": ("0.2.3", "applied"),
+    }
+    for source, row in revisions.items():
+        assert (row.added, row.refused) == (len(shipped[source].prices), len(shipped[source].refused))
     assert book.version == 1
+
+
+def test_a_catalog_that_lacks_one_source_gets_that_one_alone(engine: Engine) -> None:
+    ensure_shipped_prices(engine)
+    with transaction(engine, EVERYBODY, write=True) as connection:
+        connection.execute(delete(prices).where(prices.c.source == "genai-prices"))
+        connection.execute(delete(price_revisions).where(price_revisions.c.source == "genai-prices"))
+        kept = connection.scalar(select(func.count()).select_from(prices))
+
+    added = ensure_shipped_prices(engine)
+
+    with transaction(engine, EVERYBODY) as connection:
+        counted = select(prices.c.source, func.count().label("count")).group_by(prices.c.source)
+        listed = {row["source"]: row["count"] for row in connection.execute(counted).mappings()}
+    assert listed == {"litellm": kept, "genai-prices": added}
 
 
 def test_prices_come_out_of_the_database_as_they_went_in(engine: Engine) -> None:

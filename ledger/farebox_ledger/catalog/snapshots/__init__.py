@@ -1,1 +1,1 @@
-"""Price files as their makers published them; read by `catalog.shipped`."""
+"""Price files of others as farebox ships them; written by `catalog.make_snapshots`, read by `catalog.shipped`."""
