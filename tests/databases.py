@@ -10,6 +10,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,11 +123,37 @@ def _started(programs: Path, folder: Path) -> Iterator[Path]:
             shutil.chown(owned, _UNPRIVILEGED_USER)
     _run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8")
     options = f"-c listen_addresses='' -c unix_socket_directories='{socket_folder}' -c fsync=off"
-    _run(programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", log, "-o", options, "start")
-    try:
+    stop = (programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-m", "immediate", "stop")
+    with _ended(folder, *stop):
+        _run(programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", log, "-o", options, "start")
         yield socket_folder
+
+
+@contextmanager
+def _ended(folder: Path, *stop: str | Path) -> Iterator[None]:
+    """Stop the server and remove its folder when the block ends or when this process is gone, killed ones included.
+
+    A child waits for the end of its standard input, which only this process holds open.
+    """
+    wait_and_end = (
+        "import shutil, subprocess, sys; sys.stdin.read(); "
+        "subprocess.run(sys.argv[3:], user=sys.argv[1] or None); shutil.rmtree(sys.argv[2], ignore_errors=True)"
+    )
+    user = _UNPRIVILEGED_USER if os.geteuid() == 0 else ""
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", wait_and_end, user, str(folder), *map(str, stop)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        yield
     finally:
-        _run(programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-m", "immediate", "stop")
+        assert waiting.stdin is not None
+        waiting.stdin.close()
+        waiting.wait(timeout=90)
 
 
 def _run(*command: str | Path) -> None:
