@@ -13,7 +13,7 @@ from tests.collector.emitting import Emitted, calls, json_request, json_span, pr
 from tests.collector.running import JSON, PROTOBUF
 
 IN_WORDS = [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": "many"}}]
-BOMB = gzip.compress(bytes(200 * 2**20), 1)
+BOMB = gzip.compress(bytes(70 * 2**20), 1)
 
 
 class Case(NamedTuple):

@@ -21,12 +21,11 @@ from tests.collector.receiver_cases import BOMB, CASES, Case
 from tests.collector.running import JSON, PROTOBUF, Running, config_for, running, wait_for
 
 
-@pytest.fixture
-def small(tmp_path: Path, sqlite_url: str) -> Iterator[Running]:
-    """A collector with small limits."""
-    config = config_for(
-        tmp_path, database_url=sqlite_url, max_body_bytes=2 * 2**20, body_timeout_s=1.0, header_timeout_s=1.0
-    )
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A collector with small limits, shared by all tests that only look at its answers."""
+    folder = tmp_path_factory.mktemp("small")
+    config = config_for(folder, max_body_bytes=2 * 2**20, body_timeout_s=1.0, header_timeout_s=1.0)
     with running(config) as started:
         yield started
 
@@ -178,6 +177,22 @@ def test_headers_without_end_do_not_fill_the_memory(small: Running) -> None:
 
     assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
     connection.close()
+
+
+def test_an_upload_that_was_refused_is_not_read_for_ever(small: Running) -> None:
+    connection = socket.create_connection(("127.0.0.1", small.http.port), timeout=10)
+    head = f"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: {2**40}\r\n\r\n"
+    connection.sendall(head.encode())
+    assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+    with pytest.raises(OSError, match=r"reset|Broken pipe"):
+        send_mebibytes(connection, 200)
+    connection.close()
+
+
+def send_mebibytes(connection: socket.socket, count: int) -> None:
+    for _ in range(count):
+        connection.sendall(bytes(2**20))
 
 
 def test_the_answer_to_a_full_spool_is_a_retry_hint(tmp_path: Path, sqlite_url: str) -> None:

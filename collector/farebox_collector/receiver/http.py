@@ -194,13 +194,15 @@ async def _send_answer(
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with two bounds that it lacks: the time and the size of a request's headers."""
+    """uvicorn's protocol with the bounds that it lacks: for headers, and for what follows a refusal."""
 
     header_timeout_s: float = 10.0
+    max_discarded_bytes: int = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._header_bytes = 0
+        self._discarded_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
         self._expect_headers()
 
@@ -223,6 +225,14 @@ class _Protocol(HttpToolsProtocol):
         self._stop_header_timer()
         self._header_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle.response_complete:
+            # A sender that was refused may finish its upload, so that it comes to read why; but not for ever.
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > self.max_discarded_bytes:
+                self.transport.close()
+        super().on_body(body)
 
     def _expect_headers(self) -> None:
         self._stop_header_timer()
@@ -253,7 +263,8 @@ class HttpServer:
         """
         self._socket = _bound(config.http_listen)
         self.port: int = self._socket.getsockname()[1]
-        protocol = type("Protocol", (_Protocol,), {"header_timeout_s": config.header_timeout_s})
+        bounds = {"header_timeout_s": config.header_timeout_s, "max_discarded_bytes": 2 * config.max_body_bytes}
+        protocol = type("Protocol", (_Protocol,), bounds)
         self._server = _Server(
             uvicorn.Config(
                 receiver,
