@@ -1,4 +1,4 @@
-"""`farebox prices`: look into the catalog, find the price of a model, and quote calls from a file.
+"""`farebox prices`: look into the catalog, find the price of a model, quote calls from a file, compare the catalogs.
 
 Arguments come in, text or JSON goes to standard output, the exit code goes back. Works on the database that
 FAREBOX_DATABASE_URL names; an empty one gets its tables and the shipped prices first.
@@ -18,10 +18,13 @@ from typing import IO, Final
 import msgspec
 from sqlalchemy import Engine
 
+from farebox_ledger.catalog import Disagreement, compare
 from farebox_ledger.commands.opening import opened_database, print_json
 from farebox_ledger.errors import LedgerError
-from farebox_ledger.pricing import Match, NoMatch, Price, PriceBook, PricingRequest, Rates
+from farebox_ledger.pricing import Match, NoMatch, Price, PriceBook, PricingRequest, Rates, canonical_provider
+from farebox_ledger.pricing.price import ARCHIVE
 from farebox_ledger.pricing.quoting import QuoteError, encode_quote, quote_line
+from farebox_ledger.pricing.rates import STANDARD
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.prices import ensure_shipped_prices, list_prices, load_book
 from farebox_ledger.store.scope import AllOrganizations
@@ -33,7 +36,7 @@ _PROGRESS_EVERY: Final = 100_000
 
 
 def prices(arguments: Sequence[str]) -> int:
-    """List, resolve and quote prices.
+    """List, resolve, quote and compare prices.
 
     The exit code: 0 done, 1 something was wrong or not found, 2 wrong use.
     """
@@ -72,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     quoting.add_argument("file", metavar="FILE", help="a file of JSON lines, - for standard input")
     quoting.add_argument("--json", action="store_true", help="JSON lines are what quote prints anyway")
     quoting.set_defaults(run=_quote)
+
+    comparing = commands.add_parser("disagreements", help="list where the catalog and the archive differ")
+    comparing.add_argument("--provider", help="only this provider, in any spelling")
+    comparing.add_argument("--at", type=_moment, metavar="T", help="when, RFC 3339 with offset (now)")
+    comparing.add_argument("--json", action="store_true", help="print one JSON object")
+    comparing.set_defaults(run=_disagreements)
     return parser
 
 
@@ -85,9 +94,8 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         print_json([_listed(price) for price in listed])
         return 0
-    for price in listed:
-        retired = "  retired" if price.retired else ""
-        print(f"{price.provider:20}  {price.model:48}  {_short(price.rates):40}  {price.source}{retired}")
+    for price in sorted(listed, key=_by_source_and_time):
+        print(f"{price.provider:20}  {price.model:48}  {_short(price.rates):40}  {price.source}{_validity(price)}")
     if len(listed) == options.limit:
         print(f"farebox prices: the first {options.limit}; use --limit, --provider, --search", file=sys.stderr)
     return 0
@@ -144,6 +152,36 @@ def _quote_lines(book: PriceBook, lines: Iterable[bytes], output: IO[bytes], *, 
     return 1 if failed else 0
 
 
+def _disagreements(options: argparse.Namespace) -> int:
+    """Compare what the two catalogs hold at a moment; overrides are neither."""
+    at_us = _now_us() if options.at is None else options.at
+    provider = canonical_provider(options.provider)
+    with opened_database() as engine:
+        listed = [price for price in _load(engine).prices() if provider in (None, price.provider)]
+    catalog, archive = ([price for price in listed if price.source == source] for source in ("litellm", ARCHIVE))
+    comparison = compare(catalog, archive, at_us)
+    if options.json:
+        print_json({"at": _time(at_us), "disagreeing": comparison.disagreeing, **msgspec.to_builtins(comparison)})
+        return 0
+    for one in comparison.disagreements:
+        print(
+            f"{one.provider:20}  {one.model:48}  {_place(one):40}  "
+            f"litellm {one.catalog or '-':16}  {ARCHIVE} {one.archive or '-'}"
+        )
+    print(
+        f"farebox prices: of {comparison.compared} models that both catalogs price on {_time(at_us)}, "
+        f"they differ on {comparison.disagreeing}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _place(one: Disagreement) -> str:
+    beyond = f" beyond {one.above_tokens}" if one.above_tokens else ""
+    tier = "" if one.tier == STANDARD else f" {one.tier}"
+    return f"{one.dimension}{tier}{beyond}"
+
+
 def _load(engine: Engine) -> PriceBook:
     ensure_shipped_prices(engine)
     with transaction(engine, AllOrganizations()) as connection:
@@ -198,6 +236,17 @@ def _short(rates: Rates) -> str:
         return "free"
     mains = [name for name in ("input_tokens", "output_tokens") if name in rates.standard]
     return ", ".join(f"{name} {rates.standard[name]}" for name in mains or list(rates.standard)[:2]) or "see resolve"
+
+
+def _by_source_and_time(price: Price) -> tuple[str, str, str, int]:
+    return price.provider, price.model, price.source, price.effective_from_us or 0
+
+
+def _validity(price: Price) -> str:
+    begin, end = _time(price.effective_from_us), _time(price.effective_to_us)
+    since = f"  from {begin[:10]}" if begin else ""
+    until = f"  until {end[:10]}" if end else ""
+    return f"{since}{until}{'  retired' if price.retired else ''}"
 
 
 def _now_us() -> int:

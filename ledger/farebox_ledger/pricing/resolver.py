@@ -180,6 +180,7 @@ class PriceSearch:
                 return None
         released_us = date_us(name.candidate.key)
         if released_us is None or not self._holds(released_us, None):
+            self.met.clear()  # nobody knows the dated model: the undated one's price is not its price at another time
             self.rejected.append(f"{_title(price)}: {name.candidate.key} is dated after the call")
             return None
         return price
