@@ -376,6 +376,10 @@ catalog_state = Table(
 )
 
 REFERENCE_TABLES: Final = frozenset(
-    {"organizations", "api_keys", "writers", "booked_batches", "price_revisions", "prices", "catalog_state"}
-)
+    {
+        "organizations", "api_keys", "writers", "booked_batches", "price_revisions", "prices", "catalog_state",
+        "price_overrides", "price_override_terms", "model_configs", "model_aliases", "model_alias_terms", "multipliers",
+        "multiplier_terms", "upstreams", "price_policies", "price_syncs",
+    }
+)  # fmt: skip
 """Tables that every node of a distributed database would hold in full; all others are owned by one organization."""

@@ -116,8 +116,8 @@ def test_a_newer_schema_is_left_alone(engine: Engine) -> None:
 
 
 def test_an_older_schema_names_the_command_that_cures_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    # There is only one revision so far: a head beyond it makes the present one old.
-    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "0002")
+    # A head beyond it makes the present one old.
+    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "0003")
 
     assert schema_state(engine) == "older"
     with pytest.raises(DatabaseNotReady, match="run `farebox migrate`"):

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady
 from farebox_ledger.store.engine import first_line, is_sqlite, redacted, transaction
-from farebox_ledger.store.schema import metadata
+from farebox_ledger.store.price_tables import metadata
 from farebox_ledger.store.scope import AllOrganizations
 
 SchemaState: TypeAlias = Literal["empty", "current", "older", "newer"]
