@@ -154,7 +154,7 @@ class Reader:
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; the answer is what the app gets in their place."""
         if self._has_failed:
-            return data
+            return self._held() + data
         try:
             return self._read(data)
         except Exception:  # noqa: BLE001 - the app gets its bytes whatever happens here
@@ -226,10 +226,18 @@ class EventReader(Reader):
             for event in events:
                 self._shows(event)
             return data
-        shown = [event for event in events if self._shows(event)]
-        return b"".join(shown)
+        return b"".join([event for event in events if self._shows(event)])
 
     def _shows(self, event: bytes) -> bool:
+        """Read one event; it is shown unless it could be read and is to be hidden."""
+        try:
+            return self._has_failed or self._read_event(event)
+        except Exception:  # noqa: BLE001 - the app gets its event whatever happens here
+            self._has_failed = True
+            safety.report(f"{self._call.scope}.read_body")
+            return True
+
+    def _read_event(self, event: bytes) -> bool:
         if b"[DONE]" in event:
             self._is_complete = True
             return True

@@ -149,11 +149,8 @@ def _patched(name: str, installed: str) -> SdkFinding:
     if found.not_patched or not patches:
         found.state = BROKEN
         found.message = "some calls are not metered" if found.patched else "no call is metered"
-        found.cure = (
-            f"Install a tested version: pip install '{name}>={found.tested[0]},<={found.tested[1]}.*'"
-            if found.tested
-            else ""
-        )
+        if found.tested:
+            found.cure = f"Install a version that is tested: pip install '{name}=={found.tested[1]}.*'"
     return found
 
 

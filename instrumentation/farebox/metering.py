@@ -63,6 +63,11 @@ class Call:
         self.end()
         return result
 
+    def succeed_again(self) -> None:
+        """The second try, without what we had added to the request, has succeeded."""
+        if self.request.retried is not None:
+            self.request.retried()
+
     def read(self, answer: Any) -> None:
         """Read a whole answer, or its decoded JSON."""
         if answer is not None:
@@ -176,6 +181,7 @@ def wrapped(name: str, original: Callable[..., Any]) -> tuple[Any, Switch]:
         except BaseException as error:
             call.fail(error)
             raise
+        call.succeed_again()
         return call.receive(result)
 
     async def meter_async(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -200,6 +206,7 @@ def wrapped(name: str, original: Callable[..., Any]) -> tuple[Any, Switch]:
         except BaseException as error:
             call.fail(error)
             raise
+        call.succeed_again()
         return call.receive(result)
 
     is_async = inspect.iscoroutinefunction(original)

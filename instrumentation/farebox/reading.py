@@ -18,7 +18,8 @@ class Request:
     """One call as it leaves the app; made by `read_request`.
 
     `attributes` are facts known before the answer. `arguments` replaces those of the app (None: they stay). After an
-    exception, `retry` may name other arguments with which the call is made once more (None: the exception stands).
+    exception, `retry` may name other arguments with which the call is made once more (None: the exception stands);
+    `retried` is told when that succeeds.
     `is_hidden` tells which chunks of a stream the app did not ask for. `seen` collects answers that the SDK got but
     may fail to hand over, such as one that its parser refuses after it was billed. `is_counted_once` marks a look at an
     answer that an earlier call may have brought about, and booked. `body` is what is sent, for an estimate; it is let
@@ -27,7 +28,7 @@ class Request:
 
     __slots__ = (
         "arguments", "attributes", "body", "is_counted_once", "is_hidden", "is_stream", "model", "operation",
-        "provider", "retry", "seen",
+        "provider", "retried", "retry", "seen",
     )  # fmt: skip
 
     def __init__(self, operation: str, provider: str, model: str | None, *, is_stream: bool = False) -> None:
@@ -38,6 +39,7 @@ class Request:
         self.attributes: Attributes = {}
         self.arguments: Arguments | None = None
         self.retry: Callable[[Exception], Arguments | None] | None = None
+        self.retried: Callable[[], None] | None = None
         self.is_hidden: Callable[[Any], bool] | None = None
         self.seen: list[Any] = []
         self.body: Mapping[str, Any] | None = None

@@ -19,7 +19,7 @@ usage: farebox run [--] PROGRAM [ARGUMENTS]
 Start a program with metering switched on, for example: farebox run -- python app.py
 A file that ends in .py is started with this Python."""
 
-HOOK_FOLDER = "farebox_run_hook"
+HOOK_FOLDER = "run_hook"
 
 
 def run(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ Behaviour on demand, by a prefix of the model name (`endless:gpt-4o`) or the hea
 
   fail-400, fail-401, fail-429, fail-500, fail-529   answer that error (no prefix needed: `fail-429` is a model too)
   refuse-stream-options                              400 naming stream_options when the request has it
+  refuse-silently                                    the same without a reason
   flaky                                              500 once for each model name, then the answer
   slow                                               answer after 0.5 s
   hang                                               answer nothing for 30 s
@@ -41,7 +42,17 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fakes import usage as figures
 
-BEHAVIORS = ("refuse-stream-options", "flaky", "slow", "hang", "endless", "cut", "stream-error", "no-usage")
+BEHAVIORS = (
+    "refuse-stream-options",
+    "refuse-silently",
+    "flaky",
+    "slow",
+    "hang",
+    "endless",
+    "cut",
+    "stream-error",
+    "no-usage",
+)
 ERRORS = {
     400: ("invalid_request_error", "Invalid value for 'messages'."),
     401: ("authentication_error", "Incorrect API key provided."),
@@ -183,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         behavior = self.behavior or ""
         if behavior.startswith("fail-"):
             return int(behavior.removeprefix("fail-"))
-        if behavior == "refuse-stream-options" and "stream_options" in self.body:
+        if behavior.startswith("refuse-") and "stream_options" in self.body:
             return 400
         if behavior == "flaky" and self.model not in self.fake.flaky_seen:
             self.fake.flaky_seen.add(self.model)

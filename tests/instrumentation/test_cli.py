@@ -169,4 +169,4 @@ def test_doctor_tells_wrong_settings_and_unpatchable_sdks(tmp_path: Path) -> Non
     assert found["not_patched"]["openai._base_client.SyncAPIClient.request"].endswith(
         "has no callable SyncAPIClient.request"
     )
-    assert found["cure"].startswith("Install a tested version")
+    assert found["cure"].startswith("Install a version that is tested: pip install")

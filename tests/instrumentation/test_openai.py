@@ -457,13 +457,12 @@ def test_nothing_is_asked_for_when_the_setting_forbids_it(
     assert recorder.usage() == {}
 
 
+@pytest.mark.parametrize("behavior", ["refuse-stream-options", "refuse-silently"])
 def test_a_host_that_refuses_the_question_is_not_asked_again(
-    client: openai.OpenAI, recorder: Recorder, provider: FakeProvider
+    client: openai.OpenAI, recorder: Recorder, provider: FakeProvider, behavior: str
 ) -> None:
     for _ in range(2):
-        chunks = list(
-            client.chat.completions.create(model="refuse-stream-options:gpt-4o", messages=MESSAGES, stream=True)
-        )
+        chunks = list(client.chat.completions.create(model=f"{behavior}:gpt-4o", messages=MESSAGES, stream=True))
         assert len(chunks) == 9
 
     assert [served.status for served in provider.served] == [400, 200, 200]
@@ -475,6 +474,8 @@ def test_a_bad_request_of_the_app_stays_its_own(client: openai.OpenAI, recorder:
         client.chat.completions.create(model="fail-400", messages=MESSAGES, stream=True)
 
     assert recorder.one().attributes["error.type"] == "openai.BadRequestError"
+    list(client.chat.completions.create(model="gpt-4o", messages=MESSAGES, stream=True))
+    assert recorder.spans()[1].attributes["gen_ai.usage.input_tokens"] == 2006
 
 
 def test_a_background_response_is_counted_once_when_it_is_fetched(client: openai.OpenAI, recorder: Recorder) -> None:

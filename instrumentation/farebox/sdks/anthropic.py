@@ -14,7 +14,7 @@ from farebox.reading import Attributes, Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
 
-TESTED = ("2.11", "2.11")
+TESTED = ("0.45", "2.11")
 TARGETS = (
     Target("anthropic._base_client", "SyncAPIClient.request"),
     Target("anthropic._base_client", "AsyncAPIClient.request"),

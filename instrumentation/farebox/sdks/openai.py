@@ -16,7 +16,7 @@ from farebox.reading import Arguments, Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
 
-TESTED = ("3.52", "3.52")
+TESTED = ("1.60", "3.52")
 TARGETS = (
     Target("openai._base_client", "SyncAPIClient.request"),
     Target("openai._base_client", "AsyncAPIClient.request"),
@@ -247,12 +247,12 @@ def _ask_for_usage(sent: Sent, request: Request) -> None:
         # A host that we do not know may refuse without naming the member.
         if status not in (400, 422) or not (is_named or sent.place.provider is None):
             return None
-        if is_named:
-            _refusing.add(host)
         request.is_hidden = None
         return sent.args, sent.kwargs
 
     request.retry = without
+    # Only when the same request succeeds without the member, the member was what the host refused.
+    request.retried = lambda: _refusing.add(host)
 
 
 def _is_usage_alone(chunk: Any) -> bool:
