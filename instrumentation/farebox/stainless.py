@@ -9,22 +9,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from farebox.providers import provider_of
+from farebox.places import place_of
 from farebox.reading import Arguments
-
-_PLACES_MAX = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a client sends: `provider` None means that the host is nobody's."""
-
-    provider: str | None
-    address: str
-    port: int | None
 
 
 class Sent:
@@ -58,22 +46,6 @@ def path_of(url: str) -> str:
     if "://" in path:
         path = "/" + path.split("://", 1)[1].partition("/")[2]
     return path.removeprefix("/v1") if path.startswith("/v1/") else path
-
-
-_places: dict[int, tuple[Any, Place]] = {}
-
-
-def place_of(base_url: Any) -> Place:
-    """Where a base URL leads; remembered by the URL object, because taking it apart costs more than the rest."""
-    known = _places.get(id(base_url))
-    if known is not None and known[0] is base_url:
-        return known[1]
-    host = str(base_url.host)
-    place = Place(provider_of(host, "") or None, host, base_url.port)
-    if len(_places) >= _PLACES_MAX:
-        _places.clear()
-    _places[id(base_url)] = (base_url, place)
-    return place
 
 
 def _body(options: Any) -> Mapping[str, Any]:

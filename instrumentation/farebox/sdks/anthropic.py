@@ -40,9 +40,7 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     provider = _provider_of_class(type(owner)) or sent.place.provider or "anthropic"
     request = Request("chat", provider, str(model) if model else None, is_stream=sent.is_stream)
     request.body = sent.body
-    request.attributes[spans.SERVER_ADDRESS] = sent.place.address
-    if sent.place.port:
-        request.attributes[spans.SERVER_PORT] = sent.place.port
+    sent.place.put(request)
     region = getattr(owner, "aws_region", None) or (getattr(owner, "region", None) if "vertex" in provider else None)
     if isinstance(region, str) and region not in NOWHERE:
         request.attributes[spans.REGION] = region

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
-from farebox import metering, spans
+from farebox import spans
+from farebox.openai_shape import TIERS, ask_for_usage, read_chat, read_chat_chunk, read_names, read_usage
 from farebox.reading import Arguments, Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
@@ -37,14 +37,10 @@ OPERATIONS: Mapping[str, str] = {
 }
 #: Streams of these say their usage only when asked to.
 ASKED_FOR_USAGE = frozenset({"/chat/completions", "/completions"})
-#: Refuse unknown members of a request.
-NEVER_ASKED = frozenset({"mistral_ai"})
 RETRIEVED = re.compile(r"/responses/[^/]+")
 UNFINISHED = frozenset({"queued", "in_progress"})
-TIERS: Mapping[str, str] = {"default": "standard"}
 COUNTED_MAX = 10_000
 
-_refusing: set[tuple[str, int | None]] = set()
 _counted: dict[str, None] = {}
 _providers_by_class: dict[type, str | None] = {}
 
@@ -60,12 +56,11 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     request = Request(operation or "chat", provider, str(model) if model else None, is_stream=sent.is_stream)
     request.body = sent.body
     request.is_counted_once = is_retrieval
-    request.attributes[spans.SERVER_ADDRESS] = sent.place.address
-    if sent.place.port:
-        request.attributes[spans.SERVER_PORT] = sent.place.port
+    sent.place.put(request)
     _read_body(sent.body, request)
     if sent.is_stream and sent.path in ASKED_FOR_USAGE:
-        _ask_for_usage(sent, request)
+        if "stream_options" not in sent.body:
+            ask_for_usage(request, sent.place, asking=lambda: _asking(sent), plain=(sent.args, sent.kwargs))
     elif callable(sent.options.post_parser) and request.operation == "chat":
         request.arguments = sent.with_options(post_parser=_noting(sent.options.post_parser, request))
     return request
@@ -78,20 +73,21 @@ def read_response(response: Any, reading: Reading) -> None:
         reading.is_discarded = not _is_first_with_usage(inside)
     elif inside.get("object") == "response" and inside.get("usage") is not None:
         _is_first_with_usage(inside)
-    _read_names(inside, reading)
-    reasons = [reason for choice in inside.get("choices") or () if (reason := fields(choice).get("finish_reason"))]
-    if reasons:
-        reading.attributes[spans.FINISH_REASONS] = reasons
+    read_chat(inside, reading)
     _read_output_items(inside.get("output"), reading)
-    if inside.get("usage") is not None:
-        _read_usage(inside["usage"], reading)
-    elif isinstance(inside.get("data"), list) and reading.request.operation == "image_generation":
+    if inside.get("usage") is None:
+        _read_without_usage(inside, reading)
+    if inside.get("svg_usage") is not None:
+        _read_svg_usage(inside["svg_usage"], reading)
+
+
+def _read_without_usage(inside: Mapping[str, Any], reading: Reading) -> None:
+    """Read what is billed by other measures than tokens."""
+    if isinstance(inside.get("data"), list) and reading.request.operation == "image_generation":
         reading.put(spans.OUTPUT_IMAGES, len(inside["data"]))
     elif inside.get("duration") is not None:
         # Transcriptions in `verbose_json` of older models; the API sends the seconds as text or number.
         reading.put(spans.INPUT_SECONDS, float(inside["duration"]))
-    if inside.get("svg_usage") is not None:
-        _read_svg_usage(inside["svg_usage"], reading)
 
 
 def read_chunk(chunk: Any, reading: Reading) -> None:
@@ -99,15 +95,7 @@ def read_chunk(chunk: Any, reading: Reading) -> None:
     if "choices" not in inside:
         _read_event(inside, reading)
         return
-    attributes = reading.attributes
-    if spans.RESPONSE_ID not in attributes or spans.RESPONSE_MODEL not in attributes:
-        _read_names(inside, reading)
-    choices = inside["choices"]
-    if choices and (reason := fields(choices[0]).get("finish_reason")):
-        attributes[spans.FINISH_REASONS] = [reason]
-        _read_names(inside, reading)
-    if inside.get("usage") is not None:
-        _read_usage(inside["usage"], reading)
+    read_chat_chunk(inside, reading)
 
 
 def _read_event(inside: Mapping[str, Any], reading: Reading) -> None:
@@ -117,10 +105,10 @@ def _read_event(inside: Mapping[str, Any], reading: Reading) -> None:
         read_response(inside.get("response"), reading)
     elif kind == "response.created":
         response = fields(inside.get("response"))
-        _read_names(response, reading)
+        read_names(response, reading)
         reading.is_discarded = reading.request.is_counted_once
     elif inside.get("usage") is not None:
-        _read_usage(inside["usage"], reading)
+        read_usage(inside["usage"], reading)
 
 
 def _read_body(body: Mapping[str, Any], request: Request) -> None:
@@ -137,68 +125,6 @@ def _read_body(body: Mapping[str, Any], request: Request) -> None:
             request.attributes[spans.SEARCH_CONTEXT_SIZE] = str(size)
 
 
-def _read_names(inside: Mapping[str, Any], reading: Reading) -> None:
-    for name, key in ((spans.RESPONSE_ID, "id"), (spans.RESPONSE_MODEL, "model")):
-        # Azure's first chunk has both empty.
-        if isinstance(value := inside.get(key), str) and value:
-            reading.attributes[name] = value
-    tier = inside.get("service_tier")
-    if isinstance(tier, str) and tier != "auto":
-        reading.attributes[spans.SERVICE_TIER] = TIERS.get(tier, tier)
-
-
-def _read_usage(usage: Any, reading: Reading) -> None:
-    """Read the token counts of any of OpenAI's shapes, and of those who copy them."""
-    inside = fields(usage)
-    if inside.get("type") == "duration":
-        reading.put(spans.INPUT_SECONDS, inside.get("seconds"))
-        return
-    total = inside.get("total_tokens")
-    input_tokens = _first(inside, "prompt_tokens", "input_tokens")
-    output_tokens = _first(inside, "completion_tokens", "output_tokens")
-    if input_tokens is None and output_tokens is None:
-        input_tokens = total  # embeddings of some hosts
-    elif output_tokens is not None and total is not None and input_tokens is not None:
-        # Hidden thoughts (Gemini, xAI) stand in the total alone.
-        output_tokens = max(output_tokens, total - input_tokens)
-    reading.put(spans.INPUT_TOKENS, input_tokens)
-    reading.put(spans.OUTPUT_TOKENS, output_tokens)
-    _read_input_details(inside, reading)
-    _read_output_details(inside, reading)
-    if (cost := inside.get("cost")) is not None:
-        _read_cost(cost, reading)
-
-
-def _read_input_details(inside: Mapping[str, Any], reading: Reading) -> None:
-    details = fields(_first(inside, "prompt_tokens_details", "input_tokens_details", "input_token_details"))
-    cached = details.get("cached_tokens")
-    if cached is None:
-        cached = _first(inside, "prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek; Together, Hugging Face
-    reading.put(spans.CACHE_READ_INPUT_TOKENS, cached)
-    reading.put(spans.CACHE_WRITE_INPUT_TOKENS, details.get("cache_write_tokens"))
-    reading.put(spans.AUDIO_INPUT_TOKENS, details.get("audio_tokens"))
-    reading.put(spans.IMAGE_INPUT_TOKENS, details.get("image_tokens"))
-    reading.put(spans.VIDEO_INPUT_TOKENS, details.get("video_tokens"))
-    by_ttl = details.get("cache_write_tokens_details")
-    if by_ttl is not None:
-        reading.put(spans.CACHE_WRITE_30M_INPUT_TOKENS, fields(by_ttl).get("ttl_30m_tokens"))
-        reading.put(spans.CACHE_WRITE_12H_INPUT_TOKENS, fields(by_ttl).get("ttl_12h_tokens"))
-
-
-def _read_output_details(inside: Mapping[str, Any], reading: Reading) -> None:
-    details = fields(_first(inside, "completion_tokens_details", "output_tokens_details"))
-    reading.put(spans.REASONING_OUTPUT_TOKENS, details.get("reasoning_tokens"))
-    reading.put(spans.AUDIO_OUTPUT_TOKENS, details.get("audio_tokens"))
-    reading.put(spans.IMAGE_OUTPUT_TOKENS, details.get("image_tokens"))
-
-
-def _read_cost(cost: Any, reading: Reading) -> None:
-    """A stated cost in US dollars: OpenRouter says a number, Perplexity an object with `total_cost`."""
-    value = cost if isinstance(cost, (int, float)) else fields(cost).get("total_cost")
-    if isinstance(value, (int, float)):
-        reading.put(spans.STATED_COST, f"{Decimal(repr(value)):f}")
-
-
 def _read_output_items(items: Any, reading: Reading) -> None:
     """Count the web searches of a response; opening or reading a page found is not billed."""
     if not isinstance(items, list):
@@ -212,7 +138,7 @@ def _read_output_items(items: Any, reading: Reading) -> None:
 def _read_svg_usage(usage: Any, reading: Reading) -> None:
     """Vector images are written by a second model, billed at its own price."""
     second = Reading(reading.request)
-    _read_usage(usage, second)
+    read_usage(usage, second)
     inside = fields(usage)
     second.put(spans.RESPONSE_MODEL, inside.get("model"))
     second.put(spans.REASONING_OUTPUT_TOKENS, inside.get("reasoning_tokens"))
@@ -230,40 +156,8 @@ def _is_first_with_usage(inside: Mapping[str, Any]) -> bool:
     return True
 
 
-def _ask_for_usage(sent: Sent, request: Request) -> None:
-    """Ask a stream for its usage where the app did not say what it wants, and hide the chunk that it brings."""
-    host = (sent.place.address, sent.place.port)
-    if "stream_options" in sent.body or request.provider in NEVER_ASKED or host in _refusing:
-        return
-    if not metering.settings().inject_stream_usage:
-        return
-    body = {**(sent.options.json_data or {}), "stream_options": {"include_usage": True}}
-    request.arguments = sent.with_options(json_data=body)
-    request.is_hidden = _is_usage_alone
-
-    def without(error: Exception) -> Arguments | None:
-        status = getattr(error, "status_code", None)
-        is_named = "stream_options" in str(error)
-        # A host that we do not know may refuse without naming the member.
-        if status not in (400, 422) or not (is_named or sent.place.provider is None):
-            return None
-        request.is_hidden = None
-        return sent.args, sent.kwargs
-
-    request.retry = without
-    # Only when the same request succeeds without the member, the member was what the host refused.
-    request.retried = lambda: _refusing.add(host)
-
-
-def _is_usage_alone(chunk: Any) -> bool:
-    """Whether this is the extra chunk; on the others our request has left a `usage: null`, which is taken back."""
-    inside = fields(chunk)
-    if inside.get("usage") is None:
-        given = getattr(chunk, "model_fields_set", None)
-        if given:
-            given.discard("usage")
-        return False
-    return not inside.get("choices")
+def _asking(sent: Sent) -> Arguments:
+    return sent.with_options(json_data={**(sent.options.json_data or {}), "stream_options": {"include_usage": True}})
 
 
 def _noting(parser: Any, request: Request) -> Any:
@@ -283,11 +177,3 @@ def _provider_of_class(kind: type) -> str | None:
         is_bedrock = "BedrockOpenAI" in names or "AsyncBedrockOpenAI" in names
         _providers_by_class[kind] = "azure.ai.openai" if is_azure else "aws.bedrock" if is_bedrock else None
     return _providers_by_class[kind]
-
-
-def _first(inside: Mapping[str, Any], *names: str) -> Any:
-    """The first of these members that says anything."""
-    for name in names:
-        if (value := inside.get(name)) is not None:
-            return value
-    return None

@@ -1,0 +1,150 @@
+"""The shape of OpenAI's chat answers, which many providers copy: names, token counts, the usage of a stream.
+
+Comes in: answers and chunks of any SDK that speaks so, as objects or as decoded JSON. Goes out: attributes of a
+`Reading`. Totals include their parts, as OpenAI counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from farebox import metering, spans
+from farebox.places import Place
+from farebox.reading import Arguments, Reading, Request, fields
+
+TIERS: Mapping[str, str] = {"default": "standard"}
+#: Refuse unknown members of a request.
+NEVER_ASKED = frozenset({"mistral_ai"})
+
+_refusing: set[tuple[str, int | None]] = set()
+
+
+def read_chat(inside: Mapping[str, Any], reading: Reading) -> None:
+    """Read the fields of a whole answer: names, finish reasons, usage."""
+    read_names(inside, reading)
+    reasons = [reason for choice in inside.get("choices") or () if (reason := fields(choice).get("finish_reason"))]
+    if reasons:
+        reading.attributes[spans.FINISH_REASONS] = reasons
+    if inside.get("usage") is not None:
+        read_usage(inside["usage"], reading)
+
+
+def read_chat_chunk(inside: Mapping[str, Any], reading: Reading) -> None:
+    """Read the fields of one chunk; the one that ends the text repeats the names, which may only then be known."""
+    attributes = reading.attributes
+    if spans.RESPONSE_ID not in attributes or spans.RESPONSE_MODEL not in attributes:
+        read_names(inside, reading)
+    choices = inside.get("choices")
+    if choices and (reason := fields(choices[0]).get("finish_reason")):
+        attributes[spans.FINISH_REASONS] = [reason]
+        read_names(inside, reading)
+    if inside.get("usage") is not None:
+        read_usage(inside["usage"], reading)
+
+
+def read_names(inside: Mapping[str, Any], reading: Reading) -> None:
+    for name, key in ((spans.RESPONSE_ID, "id"), (spans.RESPONSE_MODEL, "model")):
+        # Azure's first chunk has both empty.
+        if isinstance(value := inside.get(key), str) and value:
+            reading.attributes[name] = value
+    tier = inside.get("service_tier")
+    if isinstance(tier, str) and tier != "auto":
+        reading.attributes[spans.SERVICE_TIER] = TIERS.get(tier, tier)
+
+
+def read_usage(usage: Any, reading: Reading) -> None:
+    """Read the token counts of any of OpenAI's shapes, and of those who copy them."""
+    inside = fields(usage)
+    if inside.get("type") == "duration":
+        reading.put(spans.INPUT_SECONDS, inside.get("seconds"))
+        return
+    total = inside.get("total_tokens")
+    input_tokens = first(inside, "prompt_tokens", "input_tokens")
+    output_tokens = first(inside, "completion_tokens", "output_tokens")
+    if input_tokens is None and output_tokens is None:
+        input_tokens = total  # embeddings of some hosts
+    elif output_tokens is not None and total is not None and input_tokens is not None:
+        # Hidden thoughts (Gemini, xAI) stand in the total alone.
+        output_tokens = max(output_tokens, total - input_tokens)
+    reading.put(spans.INPUT_TOKENS, input_tokens)
+    reading.put(spans.OUTPUT_TOKENS, output_tokens)
+    _read_input_details(inside, reading)
+    _read_output_details(inside, reading)
+    if (cost := inside.get("cost")) is not None:
+        _read_cost(cost, reading)
+
+
+def _read_input_details(inside: Mapping[str, Any], reading: Reading) -> None:
+    details = fields(first(inside, "prompt_tokens_details", "input_tokens_details", "input_token_details"))
+    cached = details.get("cached_tokens")
+    if cached is None:
+        cached = first(inside, "prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek; Together, Hugging Face
+    reading.put(spans.CACHE_READ_INPUT_TOKENS, cached)
+    reading.put(spans.CACHE_WRITE_INPUT_TOKENS, details.get("cache_write_tokens"))
+    reading.put(spans.AUDIO_INPUT_TOKENS, details.get("audio_tokens"))
+    reading.put(spans.IMAGE_INPUT_TOKENS, details.get("image_tokens"))
+    reading.put(spans.VIDEO_INPUT_TOKENS, details.get("video_tokens"))
+    by_ttl = details.get("cache_write_tokens_details")
+    if by_ttl is not None:
+        reading.put(spans.CACHE_WRITE_30M_INPUT_TOKENS, fields(by_ttl).get("ttl_30m_tokens"))
+        reading.put(spans.CACHE_WRITE_12H_INPUT_TOKENS, fields(by_ttl).get("ttl_12h_tokens"))
+
+
+def _read_output_details(inside: Mapping[str, Any], reading: Reading) -> None:
+    details = fields(first(inside, "completion_tokens_details", "output_tokens_details"))
+    reading.put(spans.REASONING_OUTPUT_TOKENS, details.get("reasoning_tokens"))
+    reading.put(spans.AUDIO_OUTPUT_TOKENS, details.get("audio_tokens"))
+    reading.put(spans.IMAGE_OUTPUT_TOKENS, details.get("image_tokens"))
+
+
+def _read_cost(cost: Any, reading: Reading) -> None:
+    """A stated cost in US dollars: OpenRouter says a number, Perplexity an object with `total_cost`."""
+    value = cost if isinstance(cost, (int, float)) else fields(cost).get("total_cost")
+    if isinstance(value, (int, float)):
+        reading.put(spans.STATED_COST, f"{Decimal(repr(value)):f}")
+
+
+def ask_for_usage(request: Request, place: Place, *, asking: Callable[[], Arguments], plain: Arguments) -> None:
+    """Ask a stream for its usage where the app did not say what it wants, and hide the chunk that it brings.
+
+    `asking` makes the arguments with `stream_options.include_usage`, `plain` those of the app.
+    """
+    host = (place.address, place.port)
+    if request.provider in NEVER_ASKED or host in _refusing or not metering.settings().inject_stream_usage:
+        return
+    request.arguments = asking()
+    request.is_hidden = is_usage_alone
+
+    def without(error: Exception) -> Arguments | None:
+        status = getattr(error, "status_code", None)
+        is_named = "stream_options" in str(error)
+        # A host that we do not know may refuse without naming the member.
+        if status not in (400, 422) or not (is_named or place.provider is None):
+            return None
+        request.is_hidden = None
+        return plain
+
+    request.retry = without
+    # Only when the same request succeeds without the member, the member was what the host refused.
+    request.retried = lambda: _refusing.add(host)
+
+
+def is_usage_alone(chunk: Any) -> bool:
+    """Whether this is the extra chunk; on the others our request has left a `usage: null`, which is taken back."""
+    inside = fields(chunk)
+    if inside.get("usage") is None:
+        given = getattr(chunk, "model_fields_set", None)
+        if given:
+            given.discard("usage")
+        return False
+    return not inside.get("choices")
+
+
+def first(inside: Mapping[str, Any], *names: str) -> Any:
+    """The first of these members that says anything."""
+    for name in names:
+        if (value := inside.get(name)) is not None:
+            return value
+    return None
