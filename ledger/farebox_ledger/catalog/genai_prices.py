@@ -250,21 +250,19 @@ class _Draft:
             self._unmeasured[f"{unit.usage} ({context})"] = _single(key, next(_steps(rate))[1], unit.per)
 
     def add_hours(self, listed: Sequence[DatedRates]) -> None:
-        """Take rates that hold between hours of the day; the dearer of the two becomes the standard price."""
-        usual = self._tables[STANDARD][0]
-        tables = [self._plain(one.rates) for one in listed]
-        if (
-            any(table != tables[0] for table in tables)
-            or set(tables[0]) != set(usual)
-            or len(self._tables[STANDARD]) > 1
-        ):
+        """Take rates that hold between hours of the day; the dearer of the two become the standard ones."""
+        usual, *bands = self._tables[STANDARD].values()
+        inside, *others = [self._plain(one.rates) for one in listed]
+        if bands or any(other != inside for other in others) or set(inside) != set(usual):
             raise _Unusable("its hours list several prices, other units or tiers")
-        inside = _spans([one.minutes for one in listed if one.minutes])
-        if Decimal(tables[0]["input_tokens"]) < Decimal(usual["input_tokens"]):
-            self._off_peak = OffPeak(tables[0], (Window(_EVERY_DAY, inside),))
+        spans = _spans([one.minutes for one in listed if one.minutes])
+        if _is_cheaper(inside, usual):
+            self._off_peak = OffPeak(inside, (Window(_EVERY_DAY, spans),))
+        elif _is_cheaper(usual, inside):
+            self._tables[STANDARD] = {0: inside}
+            self._off_peak = OffPeak(usual, (Window(_EVERY_DAY, _complement(spans)),))
         else:
-            self._tables[STANDARD] = {0: tables[0]}
-            self._off_peak = OffPeak(usual, (Window(_EVERY_DAY, _complement(inside)),))
+            raise _Unusable("its hours make one rate dearer and another cheaper")
 
     def rates(self) -> Rates:
         """Answer the canonical structure. Thresholds such as 199,999 are xAI's inclusive ones (reference §2a)."""
@@ -364,6 +362,11 @@ def _single(key: str, price: Decimal, per: int) -> str:
         return exact_rate(_FIFTEEN_DIGITS.divide(price, Decimal(per)) if price.is_finite() else price)
     except InvalidInput as error:
         raise _Unusable(f"{key}: {error.detail}") from None
+
+
+def _is_cheaper(one: RateTable, other: RateTable) -> bool:
+    """Compare two tables of the same dimensions: no rate of the one is above that of the other."""
+    return all(Decimal(rate) <= Decimal(other[dimension]) for dimension, rate in one.items())
 
 
 def _all_rates(rates: Rates) -> Iterator[str]:

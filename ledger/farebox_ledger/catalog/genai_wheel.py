@@ -109,9 +109,7 @@ def _provider(provider: _Made) -> ArchivedProvider:
 def _model(model: _Made, models: Sequence[_Made]) -> ArchivedModel:
     listed = model["prices"]
     prices = [_dated(one) for one in listed] if isinstance(listed, list) else [DatedRates(_rates(listed))]
-    # An id such as `ft:gpt-3.5-turbo-` is the beginning of names, not one.
-    is_name = not model["id"].endswith("-") and _found_by(model["id"], models) is model
-    names = [model["id"]] if is_name else []
+    names = [model["id"]] if _is_name(model["id"]) and _found_by(model["id"], models) is model else []
     names += [name for name in _exact_names(model["match"]) if _found_by(name, models) is model]
     comments = model["price_comments"] or ""
     return ArchivedModel(
@@ -121,6 +119,11 @@ def _model(model: _Made, models: Sequence[_Made]) -> ArchivedModel:
         tuple(_in_context(variant) for variant in model["price_variants"] or ()),
         is_borrowed=_BORROWED in comments and _CONFIRMED not in comments,
     )
+
+
+def _is_name(identity: str) -> bool:
+    """Tell an id that is a name from `ft:gpt-3.5-turbo-`, the beginning of names, and `regional.…`, a label."""
+    return not identity.endswith("-") and not identity.startswith("regional.")
 
 
 def _dated(conditional: _Made) -> DatedRates:
