@@ -8,6 +8,7 @@ exit and a SIGTERM flush, for at most `EXIT_FLUSH_S`.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import itertools
 import os
@@ -40,6 +41,7 @@ BATCH_MAX_SPANS = 512
 BATCH_DELAY_S = 1.0
 SEND_TIMEOUT_S = 10.0
 EXIT_FLUSH_S = 2.0
+FORK_WAIT_S = 2.0
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0
 
@@ -171,10 +173,12 @@ class Exporter:
 
     def _serialized(self, batch: Sequence[SpanRecord]) -> bytes | None:
         """One OTLP request. The SDK and protobuf are imported here, on the export thread: the app must not wait."""
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+        with _importing:
+            from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-        if self._resource is None:
-            self._resource = _resource(self._service, self._instance_id)
+            if self._resource is None:
+                self._resource = _resource(self._service, self._instance_id)
+                codecs.lookup("idna")  # what the first connection would import
         resource = self._resource
         try:
             return encode_spans([_sdk_span(record, resource) for record in batch]).SerializeToString()
@@ -229,7 +233,11 @@ class Exporter:
 
     def _send(self, payload: bytes, deadline_s: float) -> Reply:
         timeout_s = max(min(SEND_TIMEOUT_S, deadline_s - time.monotonic()), 0.05)
-        reply = self._sender.send(payload, timeout_s)
+        try:
+            reply = self._sender.send(payload, timeout_s)
+        except Exception as error:  # noqa: BLE001 - whatever a sender trips over, the request is kept
+            safety.report("exporting.send")
+            reply = Reply(Verdict.LATER, repr(error))
         if reply.verdict in (Verdict.ACCEPTED, Verdict.POISON):
             self._next_try_s, self._backoff_s = 0.0, BACKOFF_FIRST_S
             if reply.detail:
@@ -283,6 +291,9 @@ class _Pipeline:
 _pipeline: _Pipeline | None = None
 _tracers: dict[str, Tracer | RecordingTracer] = {}
 _starting = threading.RLock()
+# Held while our thread imports, and while the process forks: a child that inherits a half-imported module, with its
+# lock held by a thread that the child does not have, would wait for it for ever.
+_importing = threading.Lock()
 _given: tuple[Settings | None, Sender | None] = (None, None)
 _is_fork_watched = False
 _is_fork_child = False
@@ -315,7 +326,9 @@ def start(settings: Settings | None = None, sender: Sender | None = None) -> _Pi
         _pipeline = _Pipeline(settings or config.read(), sender)
         _tracers.clear()
         if not _is_fork_watched and hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_restart_in_child)
+            os.register_at_fork(
+                before=_hold_imports, after_in_parent=_release_imports, after_in_child=_restart_in_child
+            )
             _is_fork_watched = True
         if _pipeline.exporter is not None:
             _flush_on_sigterm()
@@ -399,10 +412,19 @@ def _untraced() -> Iterator[None]:
         otel_context.detach(token)
 
 
+def _hold_imports() -> None:
+    _importing.acquire(timeout=FORK_WAIT_S)
+
+
+def _release_imports() -> None:
+    with contextlib.suppress(RuntimeError):  # the wait was over before the import was
+        _importing.release()
+
+
 def _restart_in_child() -> None:
     """Let the child of a fork make its own queue, thread, connection, folder and instance id when it needs them."""
-    global _pipeline, _starting, _is_fork_child
-    _starting, _is_fork_child = threading.RLock(), True
+    global _pipeline, _starting, _importing, _is_fork_child
+    _starting, _importing, _is_fork_child = threading.RLock(), threading.Lock(), True
     inherited, _pipeline = _pipeline, None
     _tracers.clear()
     try:

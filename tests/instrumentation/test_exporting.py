@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
@@ -327,7 +326,6 @@ def test_os_exit_loses_only_what_was_not_yet_sent(receiver: FakeReceiver, tmp_pa
     assert [span.name for span in receiver.spans] == ["chat sent"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 def test_a_forked_child_has_its_own_pipeline(receiver: FakeReceiver, tmp_path: Path) -> None:
     code = """
         import farebox, os, sys, time
@@ -355,7 +353,28 @@ def test_a_forked_child_has_its_own_pipeline(receiver: FakeReceiver, tmp_path: P
     assert spans["chat parent-after"].attributes["farebox.sequence"] == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+@pytest.mark.parametrize("pause_s", [0.0, 0.01, 0.03, 0.06])
+def test_a_fork_while_our_thread_imports_hangs_no_child(receiver: FakeReceiver, tmp_path: Path, pause_s: float) -> None:
+    code = f"""
+        import farebox, os, sys, time
+        from farebox import exporting
+        exporting.BATCH_DELAY_S = 0
+        farebox.record_usage(model="parent", input_tokens=1)
+        time.sleep({pause_s})
+        pid = os.fork()
+        if pid == 0:
+            farebox.record_usage(model="child", input_tokens=1)
+            sys.exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    """
+    started = time.monotonic()
+    done = processes.run(code, processes.environment(tmp_path, FAREBOX_ENDPOINT=receiver.url))
+
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 20
+    assert {span.name for span in receiver.wait_for(2)} == {"chat parent", "chat child"}
+
+
 def test_workers_of_a_preloading_server_are_metered(
     receiver: FakeReceiver, provider: FakeProvider, tmp_path: Path
 ) -> None:
