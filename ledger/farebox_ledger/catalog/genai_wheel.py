@@ -55,7 +55,7 @@ def archive_of(revision: str, data: str, units: str) -> Archive:
     Raises:
         InvalidInput: the literals are not as expected; names the construct.
     """
-    providers = _literal(data, "providers")
+    providers = _literal(data, "providers", list)
     left_out: Counter[str] = Counter()
     for clause in (clause for provider in providers for model in provider["models"] for clause in _leaves(model)):
         if clause.name != "ClauseEquals":
@@ -63,17 +63,20 @@ def archive_of(revision: str, data: str, units: str) -> Archive:
     return Archive(
         revision=revision,
         units={
-            unit["price_key"]: ArchivedUnit(usage, unit["per"]) for usage, unit in _literal(units, "unit_data").items()
+            unit["price_key"]: ArchivedUnit(usage, unit["per"])
+            for usage, unit in _literal(units, "unit_data", dict).items()
         },
         providers=tuple(_provider(provider) for provider in providers),
         inexact_clauses=dict(sorted(left_out.items())),
     )
 
 
-def _literal(source: str, name: str) -> _Literal:
+def _literal(source: str, name: str, kind: type) -> _Literal:
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == name and statement.value:
-            return _value(statement.value)
+            value = _value(statement.value)
+            if isinstance(value, kind):
+                return value
     raise InvalidInput("wheel", f"expected a literal named {name}, found none: the layout of genai-prices has changed")
 
 

@@ -138,6 +138,47 @@ def test_list_says_when_there_is_more(capsys: pytest.CaptureFixture[str]) -> Non
     assert "the first 2" in printed.err
 
 
+def test_disagreements_of_the_catalogs_are_listed_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["disagreements", "--provider", "xai", "--at", "2026-11-01T00:00:00Z"]) == 0
+
+    printed = capsys.readouterr()
+    (line,) = [line for line in printed.out.splitlines() if " grok-code-fast-1 " in line and " output_tokens  " in line]
+    assert line.split() == [
+        "x_ai", "grok-code-fast-1", "output_tokens", "litellm", "0.000002", "genai-prices", "0.0000015",
+    ]  # fmt: skip
+    assert "models that both catalogs price on 2026-11-01T00:00:00Z, they differ on " in printed.err
+
+
+def test_disagreements_come_as_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["disagreements", "--at", "2026-11-01T00:00:00Z", "--json"]) == 0
+
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["at"], answer["compared"], answer["disagreeing"]) == ("2026-11-01T00:00:00Z", 773, 270)
+    assert {
+        "provider": "mistral_ai",
+        "model": "mistral-large-latest",
+        "tier": "standard",
+        "above_tokens": 0,
+        "dimension": "input_tokens",
+        "catalog": "0.0000005",
+        "archive": "0.000002",
+    } in answer["disagreements"]
+
+
+def test_list_shows_the_times_of_a_price(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["list", "--provider", "openai", "--search", "o3-2025-04-16"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    times = [line.partition("genai-prices")[2] or line.partition("litellm")[2] for line in lines]
+    assert times == [
+        "  until 2025-06-10",
+        "  from 2025-06-10  until 2026-10-12",
+        "  from 2026-10-12  until 2026-10-14",
+        "  from 2026-10-14",
+        "  from 2025-06-10",
+    ]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -157,7 +198,10 @@ def test_wrong_use_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "usage: farebox prices" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "--help"], ["resolve", "--help"], ["quote", "--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["list", "--help"], ["resolve", "--help"], ["disagreements", "--help"], ["quote", "--help"]],
+)
 def test_every_command_has_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         prices(arguments)
