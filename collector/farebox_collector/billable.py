@@ -79,23 +79,20 @@ class _Tree:
         self.events = sorted(events, key=_span_id)
         self.by_id = {event.span_id: event for event in self.events}
         self.calls = [event for event in self.events if event.kind == "call"]
+        self.parents = _links(self.events, self.by_id)
         self.children: dict[bytes, list[UsageEvent]] = defaultdict(list)
-        for event in self.events:
-            if event.parent_span_id is not None and event.parent_span_id != event.span_id:
-                self.children[event.parent_span_id].append(event)
+        for span_id, parent_id in self.parents.items():
+            self.children[parent_id].append(self.by_id[span_id])
         self._depths: dict[bytes, int] = {}
 
     def depth(self, event: UsageEvent) -> int:
-        """Count the generative-AI spans above an event; a circle of parents ends where it began."""
-        known = self._depths.get(event.span_id)
-        if known is not None:
-            return known
+        """Count the generative-AI spans above an event."""
         path: list[bytes] = []
-        current: UsageEvent | None = event
-        while current is not None and current.span_id not in self._depths and current.span_id not in path:
-            path.append(current.span_id)
-            current = self.by_id.get(current.parent_span_id) if current.parent_span_id is not None else None
-        depth = -1 if current is None else self._depths.get(current.span_id, -1)
+        current: bytes | None = event.span_id
+        while current is not None and current not in self._depths:
+            path.append(current)
+            current = self.parents.get(current)
+        depth = -1 if current is None else self._depths[current]
         for span_id in reversed(path):
             depth += 1
             self._depths[span_id] = depth
@@ -103,13 +100,9 @@ class _Tree:
 
     def nearest_calls(self, event: UsageEvent) -> Iterator[UsageEvent]:
         """Find the calls below an event that have no other call between, in a fixed order."""
-        seen = {event.span_id}
         waiting = list(self.children.get(event.span_id, ()))
         while waiting:
             child = waiting.pop()
-            if child.span_id in seen:
-                continue
-            seen.add(child.span_id)
             if child.kind == "call":
                 yield child
             else:
@@ -118,6 +111,26 @@ class _Tree:
     def rank(self, event: UsageEvent) -> _Rank:
         """Rank the spans of one physical call: the smallest is the deepest, then the most detailed, then the client."""
         return (-self.depth(event), -_detail(event), not event.is_client, event.span_id)
+
+
+def _links(events: Sequence[UsageEvent], by_id: dict[bytes, UsageEvent]) -> dict[bytes, bytes]:
+    """Answer who hangs on whom. A circle of parents, as a broken emitter sends it, is cut at its smallest span id."""
+    parents = {
+        event.span_id: event.parent_span_id
+        for event in events
+        if event.parent_span_id in by_id and event.parent_span_id != event.span_id
+    }
+    sound: set[bytes] = set()
+    for event in events:
+        path: dict[bytes, int] = {}
+        current: bytes | None = event.span_id
+        while current is not None and current not in sound and current not in path:
+            path[current] = len(path)
+            current = parents.get(current)
+        if current is not None and current in path:
+            del parents[min(span_id for span_id, position in path.items() if position >= path[current])]
+        sound.update(path)
+    return parents
 
 
 def _judge_same_response(tree: _Tree, verdicts: Verdicts) -> None:
