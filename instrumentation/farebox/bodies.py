@@ -58,6 +58,16 @@ def decoded(body: Any) -> Any | None:
     return json.loads(body.content)
 
 
+def refused_answer(error: BaseException) -> list[Any]:
+    """The answer behind an exception of the SDK's parser, as a list of one; empty where the provider itself refused."""
+    inside = getattr(error, "__dict__", {})
+    body = inside.get("raw_response") or inside.get("response")
+    if not getattr(body, "is_success", False) or not getattr(body, "is_stream_consumed", False):
+        return []
+    answer = decoded(body)
+    return [] if answer is None else [answer]
+
+
 def watch(body: Any, call: MeteredCall) -> bool:
     """Read along when the app reads the body; False when it was read already."""
     if body.is_closed or body.is_stream_consumed:

@@ -19,7 +19,7 @@ from farebox.estimating import Estimate
 from farebox.reading import Arguments, Attributes, Reading, Request
 
 if TYPE_CHECKING:
-    from farebox.sdks import Sdk
+    from farebox.sdks import Sdk, Target
 
 _sdks: dict[str, Sdk] = {}
 _settings: config.Settings | None = None
@@ -52,8 +52,8 @@ class Call:
     def receive(self, result: Any) -> Any:
         """Read the answer and end the span; for a stream or an unread body, put a proxy or a watch in its way."""
         try:
-            if self.request.is_stream and streams.is_stream(result):
-                return streams.proxy(result, self)
+            if self.request.is_stream and (met := streams.met(result, self)) is not None:
+                return met
             body = bodies.body_of(result)
             if body is not None and bodies.watch(body, self):
                 return result
@@ -91,7 +91,7 @@ class Call:
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised; an answer that came before the exception still counts."""
         try:
-            for answer in self.request.seen:
+            for answer in self.request.seen or bodies.refused_answer(error):
                 self.read(answer)
         except Exception:  # noqa: BLE001 - the app gets its own exception whatever happens here
             safety.report(f"{self.scope}.read_response")
@@ -155,14 +155,14 @@ def know(name: str, sdk: Sdk) -> None:
     exporting.prepare()
 
 
-def wrapped(name: str, original: Callable[..., Any]) -> tuple[Any, Switch]:
+def wrapped(name: str, original: Callable[..., Any], target: Target | None = None) -> tuple[Any, Switch]:
     """A wrapper around a method of the SDK, and the switch that turns it off."""
     sdk, scope, switch = _sdks[name], f"farebox.sdks.{name}", Switch()
 
     def meter(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not switch.is_on or attribution.is_suppressed():
             return inner(*args, **kwargs)
-        call = _opened(scope, sdk, owner, args, kwargs)
+        call = _opened(scope, sdk, target, owner, (args, kwargs))
         if call is None:
             return inner(*args, **kwargs)
         if call.request.arguments is not None:
@@ -187,7 +187,7 @@ def wrapped(name: str, original: Callable[..., Any]) -> tuple[Any, Switch]:
     async def meter_async(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not switch.is_on or attribution.is_suppressed():
             return await inner(*args, **kwargs)
-        call = _opened(scope, sdk, owner, args, kwargs)
+        call = _opened(scope, sdk, target, owner, (args, kwargs))
         if call is None:
             return await inner(*args, **kwargs)
         if call.request.arguments is not None:
@@ -213,12 +213,15 @@ def wrapped(name: str, original: Callable[..., Any]) -> tuple[Any, Switch]:
     return wrapt.FunctionWrapper(original, meter_async if is_async else meter), switch
 
 
-def _opened(scope: str, sdk: Sdk, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call | None:
+def _opened(scope: str, sdk: Sdk, target: Target | None, owner: Any, given: Arguments) -> Call | None:
     """Read the request and open its span; None when the call is not to be metered, or cannot be."""
     try:
-        request = sdk.read_request(owner, args, kwargs)
+        request = sdk.read_request(owner, *given)
         if request is None:
             return None
+        if target is not None:
+            request.operation = target.operation or request.operation
+            request.is_stream = request.is_stream or target.is_stream
         attributes = spans.base_attributes(request.operation, request.provider, request.model)
         attributes.update(request.attributes)
         if request.is_stream:

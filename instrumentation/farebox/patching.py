@@ -169,7 +169,7 @@ def _wrap(patch: Patch, module: ModuleType) -> None:
         return
     patch.original = vars(owner).get(attribute, original)
     patch.was_inherited = attribute not in vars(owner)
-    patch.wrapper, patch.switch = metering.wrapped(patch.sdk, patch.original)
+    patch.wrapper, patch.switch = metering.wrapped(patch.sdk, patch.original, patch.target)
     setattr(owner, attribute, patch.wrapper)
     patch.state, patch.reason = PATCHED, ""
 

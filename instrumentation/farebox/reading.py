@@ -19,16 +19,17 @@ class Request:
 
     `attributes` are facts known before the answer. `arguments` replaces those of the app (None: they stay). After an
     exception, `retry` may name other arguments with which the call is made once more (None: the exception stands);
-    `retried` is told when that succeeds.
-    `is_hidden` tells which chunks of a stream the app did not ask for. `seen` collects answers that the SDK got but
-    may fail to hand over, such as one that its parser refuses after it was billed. `is_counted_once` marks a look at an
-    answer that an earlier call may have brought about, and booked. `body` is what is sent, for an estimate; it is let
-    go before the call is made.
+    `retried` is told when that succeeds. `is_hidden` tells which chunks of a stream the app did not ask for. `seen`
+    collects answers that the SDK got but may fail to hand over, such as one that its parser refuses after it was
+    billed. `is_counted_once` marks a look at an answer that an earlier call may have brought about, and booked.
+    `is_lazy` marks a stream whose request is sent when its first chunk is asked for, and not at all when none is.
+    `stream_in` names the attribute of the answer that holds the stream, where it is not the stream itself. `body` is
+    what is sent, for an estimate; it is let go before the call is made.
     """
 
     __slots__ = (
-        "arguments", "attributes", "body", "is_counted_once", "is_hidden", "is_stream", "model", "operation",
-        "provider", "retried", "retry", "seen",
+        "arguments", "attributes", "body", "is_counted_once", "is_hidden", "is_lazy", "is_stream", "model", "operation",
+        "provider", "retried", "retry", "seen", "stream_in",
     )  # fmt: skip
 
     def __init__(self, operation: str, provider: str, model: str | None, *, is_stream: bool = False) -> None:
@@ -44,6 +45,8 @@ class Request:
         self.seen: list[Any] = []
         self.body: Mapping[str, Any] | None = None
         self.is_counted_once = False
+        self.is_lazy = False
+        self.stream_in: str | None = None
 
 
 class Reading:

@@ -62,6 +62,10 @@ class SpanRecord:
     def set_status(self, status: Status) -> None:
         self.status = status
 
+    def restart(self) -> None:
+        """Start now, not when the record was made."""
+        self.start_time = time.time_ns()
+
     def end(self) -> None:
         self.end_ns = time.time_ns()
         self._hand_over(self)

@@ -111,6 +111,13 @@ class CallSpan:
         self._span.set_attributes(attributes)
         self._span.end()
 
+    def restart(self) -> None:
+        """Start now: the call was prepared before, and is made only now. Spans of the SDK cannot, and keep theirs."""
+        self.started_s = time.perf_counter()
+        restart = getattr(self._span, "restart", None)
+        if restart is not None:
+            restart()
+
     def discard(self) -> None:
         """Forget the span: the call was no use of a model."""
         self._once.acquire(blocking=False)

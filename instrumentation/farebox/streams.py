@@ -11,6 +11,7 @@ import time
 import weakref
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import _AsyncGeneratorContextManager, _GeneratorContextManager
 from typing import Any, Protocol
 
 from farebox import bodies, safety, spans
@@ -28,6 +29,8 @@ class MeteredCall(Protocol):
 
     def chunk_reader(self) -> Callable[[Any], None]: ...
 
+    def receive(self, result: Any) -> Any: ...
+
     def fail(self, error: BaseException) -> None: ...
 
     def end(self, outcome: str = ..., error: BaseException | None = ...) -> None: ...
@@ -37,6 +40,27 @@ def is_stream(result: Any) -> bool:
     """Whether an answer is iterated chunk by chunk; models and raw responses are not."""
     kind = type(result)
     return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
+
+def met(answer: Any, call: MeteredCall) -> Any | None:
+    """The answer with its stream metered; None for an answer that is, and holds, no stream."""
+    place = call.request.stream_in
+    if is_stream(answer):
+        return proxy(answer, call)
+    if isinstance(answer, (_GeneratorContextManager, _AsyncGeneratorContextManager)):
+        return manager(answer, call)
+    if place is not None and is_stream(getattr(answer, place, None)):
+        setattr(answer, place, proxy(getattr(answer, place), call))
+        return answer
+    return None
+
+
+def manager(opening: Any, call: MeteredCall) -> Any:
+    """The proxy of a context manager that makes the call when it is entered, and answers the stream then."""
+    is_async = isinstance(opening, _AsyncGeneratorContextManager)
+    made = AsyncManagerProxy(opening, call) if is_async else ManagerProxy(opening, call)
+    weakref.finalize(made, call.span.discard)
+    return made
 
 
 def proxy(stream: Any, call: MeteredCall) -> Any:
@@ -51,7 +75,9 @@ def proxy(stream: Any, call: MeteredCall) -> Any:
 class StreamMeter:
     """What is learned while a stream is read. It never refers to the proxy, which must be free to be collected."""
 
-    __slots__ = ("_call", "_has_failed", "_is_hidden", "_read_chunk", "_reading", "is_first", "is_reading")
+    __slots__ = (
+        "_call", "_has_failed", "_is_hidden", "_read_chunk", "_reading", "is_first", "is_reading", "is_waiting",
+    )  # fmt: skip
 
     def __init__(self, call: MeteredCall) -> None:
         self._call = call
@@ -61,6 +87,12 @@ class StreamMeter:
         self._has_failed = False
         self.is_first = True
         self.is_reading = False
+        self.is_waiting = call.request.is_lazy
+
+    def begin(self) -> None:
+        """The request is sent only now."""
+        self.is_waiting = False
+        self._call.span.restart()
 
     def shows(self, chunk: Any) -> bool:
         """Read a chunk; False when the app has not asked for it."""
@@ -86,7 +118,7 @@ class StreamMeter:
     def closed(self) -> None:
         """The body below was closed; inside a read that is the SDK tidying up after the last chunk."""
         if not self.is_reading:
-            self._call.end(spans.CLOSED_EARLY)
+            self._end_unread(spans.CLOSED_EARLY)
 
     def left(self, error: BaseException | None) -> None:
         """The app leaves the stream's `with` block, through `error` if there is one."""
@@ -94,7 +126,12 @@ class StreamMeter:
             self._call.end(spans.CANCELLED)
 
     def dropped(self) -> None:
-        self._call.end(spans.DROPPED)
+        self._end_unread(spans.DROPPED)
+
+    def _end_unread(self, outcome: str) -> None:
+        if self.is_waiting:
+            self._call.span.discard()
+        self._call.end(outcome)
 
 
 class StreamProxy(Proxy):
@@ -110,6 +147,8 @@ class StreamProxy(Proxy):
 
     def __next__(self) -> Any:
         meter: StreamMeter = self._self_meter
+        if meter.is_waiting:
+            meter.begin()
         meter.is_reading = True
         try:
             chunk = self._self_iterator.__next__()
@@ -153,6 +192,8 @@ class AsyncStreamProxy(Proxy):
 
     async def __anext__(self) -> Any:
         meter: StreamMeter = self._self_meter
+        if meter.is_waiting:
+            meter.begin()
         meter.is_reading = True
         try:
             chunk = await self.__wrapped__.__anext__()
@@ -186,6 +227,58 @@ class AsyncStreamProxy(Proxy):
     @property
     def aclose(self) -> Any:
         return _closing_async(self, self.__wrapped__.aclose)
+
+
+class ManagerProxy(Proxy):
+    """A context manager around a synchronous stream."""
+
+    def __init__(self, opening: Any, call: MeteredCall) -> None:
+        super().__init__(opening)
+        self._self_call = call
+
+    def __enter__(self) -> Any:
+        call: MeteredCall = self._self_call
+        call.span.restart()
+        try:
+            entered = self.__wrapped__.__enter__()
+        except BaseException as error:
+            call.fail(error)
+            raise
+        return call.receive(entered)
+
+    def __exit__(self, *raised: Any) -> Any:
+        try:
+            return self.__wrapped__.__exit__(*raised)
+        finally:
+            _leave(self._self_call, raised[1])
+
+
+class AsyncManagerProxy(Proxy):
+    """A context manager around an asynchronous stream."""
+
+    def __init__(self, opening: Any, call: MeteredCall) -> None:
+        super().__init__(opening)
+        self._self_call = call
+
+    async def __aenter__(self) -> Any:
+        call: MeteredCall = self._self_call
+        call.span.restart()
+        try:
+            entered = await self.__wrapped__.__aenter__()
+        except BaseException as error:
+            call.fail(error)
+            raise
+        return call.receive(entered)
+
+    async def __aexit__(self, *raised: Any) -> Any:
+        try:
+            return await self.__wrapped__.__aexit__(*raised)
+        finally:
+            _leave(self._self_call, raised[1])
+
+
+def _leave(call: MeteredCall, error: BaseException | None) -> None:
+    call.end(spans.CANCELLED if isinstance(error, CancelledError) else spans.CLOSED_EARLY)
 
 
 def _closing(stream: StreamProxy, close: Any) -> Any:

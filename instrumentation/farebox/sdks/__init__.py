@@ -32,13 +32,18 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """A callable to wrap: `attribute` is its dotted path inside `module`. Sync or async is seen from the callable."""
+    """A callable to wrap: `attribute` is its dotted path inside `module`. Sync or async is seen from the callable.
 
-    __slots__ = ("attribute", "module")
+    `operation` and `is_stream` say what the method alone tells of its calls; None leaves it to `read_request`.
+    """
 
-    def __init__(self, module: str, attribute: str) -> None:
+    __slots__ = ("attribute", "is_stream", "module", "operation")
+
+    def __init__(self, module: str, attribute: str, operation: str | None = None, *, is_stream: bool = False) -> None:
         self.module = module
         self.attribute = attribute
+        self.operation = operation
+        self.is_stream = is_stream
 
 
 #: SDK file → the import that makes us load it.
