@@ -5,6 +5,7 @@ LedgerError
 │   └── AmountTooLarge    an amount beyond what a row can hold exactly
 ├── NotFound              the named thing does not exist in the caller's scope
 ├── Conflict              the change contradicts what stands; names what it contradicts
+├── Outdated              the change was made for a version that is no longer current
 └── DatabaseNotReady      the database cannot be used as it is; the message names the command that cures it
 """
 
@@ -46,6 +47,17 @@ class Conflict(LedgerError):
         """Say what contradicts what; `conflicting_id` names the thing that stands in the way, when there is one."""
         super().__init__(detail)
         self.conflicting_id = conflicting_id
+
+
+class Outdated(LedgerError):
+    """The caller wants to change a version of a thing that somebody else has changed since."""
+
+    def __init__(self, kind: str, name: str, *, expected: int, current: int) -> None:
+        """Name the thing, the version that the caller has, and the one that stands."""
+        super().__init__(
+            f"{kind} {name!r} is at version {current}, not {expected}: read it again and repeat the change on that"
+        )
+        self.current = current
 
 
 class DatabaseNotReady(LedgerError):

@@ -9,6 +9,7 @@ from farebox_ledger.pricing.charge import (
     PricingRequest,
     cost_column,
 )
+from farebox_ledger.pricing.configurations import Configurations, ModelConfiguration
 from farebox_ledger.pricing.match import Match, NoMatch
 from farebox_ledger.pricing.names import canonical_provider
 from farebox_ledger.pricing.price import ModelAlias, Multiplier, Policy, Price, PriceSource, price_id
@@ -17,10 +18,12 @@ from farebox_ledger.pricing.rates import Band, OffPeak, Rates, RateTable, Tier, 
 __all__ = [
     "Band",
     "Charge",
+    "Configurations",
     "CostColumn",
     "CostLine",
     "Match",
     "ModelAlias",
+    "ModelConfiguration",
     "Multiplier",
     "NoMatch",
     "OffPeak",

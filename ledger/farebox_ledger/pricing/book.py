@@ -9,11 +9,12 @@ candidate (LiteLLM before the genai-prices archive), then prices that their sour
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from farebox_ledger.pricing.calculate import calculate, unpriced
 from farebox_ledger.pricing.charge import Charge, PricingRequest
+from farebox_ledger.pricing.configurations import Configurations, ModelConfiguration
 from farebox_ledger.pricing.index import PriceIndex
 from farebox_ledger.pricing.match import Match, NoMatch
 from farebox_ledger.pricing.price import ModelAlias, Multiplier, Policy, Price
@@ -37,10 +38,18 @@ class PriceBook:
         aliases: Iterable[ModelAlias] = (),
         multipliers: Iterable[Multiplier] = (),
         policy: Policy | None = None,
+        policies: Mapping[int, Policy] | None = None,
+        configurations: Iterable[ModelConfiguration] = (),
     ) -> None:
-        """Index the prices by provider and name. `version` is the catalog version that they were read at."""
+        """Index the prices by provider and name. `version` is the catalog version that they were read at.
+
+        `policies` are those of organizations that have their own instead of `policy`. `configurations` has nothing to
+        do with prices; it is kept here because it changes with the catalog's version too.
+        """
         self.version = version
-        self._index = PriceIndex(prices, aliases, multipliers, policy or Policy())
+        aliases = tuple(aliases)
+        self.configurations = Configurations(configurations, aliases)
+        self._index = PriceIndex(prices, aliases, multipliers, policy or Policy(), policies or {})
         self._remembered: dict[tuple[object, ...], list[Resolution]] = {}
 
     def __len__(self) -> int:

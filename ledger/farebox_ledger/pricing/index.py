@@ -5,7 +5,7 @@ Comes in: prices, aliases, multipliers, policy. `resolver` asks it; nothing here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from farebox_ledger.pricing.names import FIRST_PARTIES, canonical_provider, comparable, without_date
@@ -28,6 +28,7 @@ class PriceIndex:
         aliases: Iterable[ModelAlias],
         multipliers: Iterable[Multiplier],
         policy: Policy,
+        policies: Mapping[int, Policy],
     ) -> None:
         """Sort the prices in: overrides by organization (None for everybody), all others into the catalog."""
         self.catalog: PricesByName = {}
@@ -35,16 +36,20 @@ class PriceIndex:
         self.providers: set[str] = set()
         self.makers: dict[str, set[str]] = {}  # name → the first parties that list it
         self.dated: dict[NameKey, list[NameKey]] = {}  # undated name → its dated siblings
-        self.aliases = tuple(aliases)
+        self.aliases: dict[str, list[ModelAlias]] = {}
+        for alias in aliases:
+            self.aliases.setdefault(comparable(alias.alias), []).append(alias)
         self.multipliers = tuple(multipliers)
-        self.policy = policy
+        self._policy = policy
+        self._policies = dict(policies)
         self._compiled: dict[tuple[str, ...], CompiledPrice] = {}
         for price in prices:
             self._add(price)
         for listed in self._lists():
             listed.sort(key=_precedence)
         self.organizations = {
-            *self.overrides, *(alias.org_id for alias in self.aliases), *(one.org_id for one in self.multipliers)
+            *self.overrides, *self._policies, *(one.org_id for one in self.multipliers),
+            *(alias.org_id for named in self.aliases.values() for alias in named),
         }  # fmt: skip
         self.upstreams = {multiplier.upstream for multiplier in self.multipliers}
 
@@ -52,6 +57,10 @@ class PriceIndex:
         """Go through all prices, in no promised order."""
         for listed in self._lists():
             yield from listed
+
+    def policy(self, org_id: int | None) -> Policy:
+        """Answer the policy of an organization, the common one where it has set none."""
+        return self._policy if org_id is None else self._policies.get(org_id, self._policy)
 
     def compiled(self, price: Price, below: Price | None) -> CompiledPrice:
         """Answer a price ready for arithmetic, laid over the one below it where it inherits."""

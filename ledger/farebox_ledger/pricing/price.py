@@ -53,7 +53,8 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 class ModelAlias(msgspec.Struct, frozen=True, kw_only=True):
     """A name that stands for another model: an Azure deployment, a gateway's own name.
 
-    `provider` None matches calls of any provider; `target_provider` None keeps the call's own.
+    `provider` None matches calls of any provider; `target_provider` None keeps the call's own. `model_config_id` names
+    the configuration that calls under this name belong to.
     """
 
     id: str
@@ -64,6 +65,13 @@ class ModelAlias(msgspec.Struct, frozen=True, kw_only=True):
     target_provider: str | None = None
     effective_from_us: int | None = None
     effective_to_us: int | None = None
+    model_config_id: str | None = None
+
+    def holds_at(self, at_us: int) -> bool:
+        """Say whether the alias holds at that moment; the end is exclusive."""
+        return (self.effective_from_us is None or self.effective_from_us <= at_us) and (
+            self.effective_to_us is None or at_us < self.effective_to_us
+        )
 
 
 class Multiplier(msgspec.Struct, frozen=True, kw_only=True):

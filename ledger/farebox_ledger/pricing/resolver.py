@@ -56,6 +56,7 @@ class PriceSearch:
         self.index = index
         self.request = request
         self.org_id = org_id
+        self.policy = index.policy(org_id)
         self.upstream = upstream
         self.at_us = request.at_us
         self.boundaries: set[int] = set()
@@ -110,8 +111,7 @@ class PriceSearch:
         return names
 
     def _alias_names(self, model: str, provider: str) -> Iterator[CalledName]:
-        given = comparable(model)
-        found = [alias for alias in self.index.aliases if comparable(alias.alias) == given]
+        found = self.index.aliases.get(comparable(model), ())
         for alias in sorted(found, key=lambda alias: (alias.org_id is None, alias.provider is None, alias.id)):
             at_home = alias.org_id in (None, self.org_id) and canonical_provider(alias.provider) in (None, provider)
             if not at_home or not self._holds(alias.effective_from_us, alias.effective_to_us):
@@ -186,7 +186,7 @@ class PriceSearch:
         return price
 
     def _from_retired(self, names: Sequence[CalledName]) -> tuple[Price, CalledName, str | None] | None:
-        if not self.index.policy.carry_retired:
+        if not self.policy.carry_retired:
             return None
         for name in names:
             for price in self._allowed(self.index.catalog.get(name.key, ())):
@@ -203,7 +203,7 @@ class PriceSearch:
         return self._match(price, name, None, below[0] if below and price.rates.inherits else None)
 
     def _allowed(self, prices: Iterable[Price]) -> list[Price]:
-        use_archive = self.index.policy.use_archive
+        use_archive = self.policy.use_archive
         return [price for price in prices if use_archive or price.source != ARCHIVE]
 
     def _valid(self, prices: Iterable[Price]) -> Price | None:

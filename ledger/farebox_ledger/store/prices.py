@@ -7,44 +7,44 @@ which running processes learn that their book is old.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any, Final
 
-import msgspec
-from sqlalchemy import Connection, Engine, Row, Select, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import Connection, Engine, func, insert, or_, select, tuple_
 
 from farebox_ledger.catalog import Snapshot, shipped_prices, shipped_snapshots
-from farebox_ledger.pricing import Price, PriceBook, Rates, canonical_provider
-from farebox_ledger.store.engine import is_sqlite, transaction
-from farebox_ledger.store.schema import catalog_state, price_revisions, prices
+from farebox_ledger.pricing import Price, PriceBook, canonical_provider
+from farebox_ledger.store.aliases import all_aliases
+from farebox_ledger.store.catalog_state import catalog_version, lock_catalog, raise_catalog_version
+from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.model_configs import all_model_configs
+from farebox_ledger.store.multipliers import all_multipliers
+from farebox_ledger.store.policies import all_policies
+from farebox_ledger.store.price_rows import SELECT_PRICES, insert_prices, price_of, read_prices
+from farebox_ledger.store.schema import price_revisions, prices
 from farebox_ledger.store.scope import AllOrganizations, OrgScope, Scope
 
-_CATALOG_LOCK: Final = 0x6661_7265_626F_7802  # "farebox" and 2: the advisory lock of everyone who fills the catalog
-
-_encode: Final = msgspec.json.Encoder(order="deterministic").encode
-_decode_rates: Final = msgspec.json.Decoder(Rates).decode
-
-_COLUMNS: Final = tuple(prices.c[name] for name in Price.__struct_fields__)
-_SELECT: Final[Select[Any]] = select(*_COLUMNS)
+__all__ = [
+    "catalog_version",
+    "ensure_shipped_prices",
+    "insert_prices",
+    "list_prices",
+    "load_book",
+    "raise_catalog_version",
+]
 
 
 def load_book(connection: Connection) -> PriceBook:
-    """Read all prices into a book of the current catalog version; about 0.1 s for the shipped catalog."""
-    return PriceBook((_price(row) for row in connection.execute(_SELECT)), catalog_version(connection))
+    """Read all prices, and what changes how they are found, into a book of the current catalog version.
 
-
-def catalog_version(connection: Connection) -> int:
-    """Answer the number that every change of prices raises; 0 before the first one."""
-    return connection.execute(select(catalog_state.c.version)).scalar() or 0
-
-
-def raise_catalog_version(connection: Connection) -> int:
-    """Tell every process that prices have changed; part of the transaction that changes them."""
-    version = catalog_version(connection) + 1
-    changed = connection.execute(update(catalog_state).where(catalog_state.c.id == 1).values(version=version))
-    if not changed.rowcount:
-        connection.execute(insert(catalog_state).values(id=1, version=version))
-    return version
+    About 0.1 s for the shipped catalog.
+    """
+    return PriceBook(
+        read_prices(connection),
+        catalog_version(connection),
+        aliases=all_aliases(connection),
+        multipliers=all_multipliers(connection),
+        policies=all_policies(connection),
+        configurations=all_model_configs(connection),
+    )
 
 
 def ensure_shipped_prices(engine: Engine) -> int:
@@ -57,8 +57,7 @@ def ensure_shipped_prices(engine: Engine) -> int:
         if not _missing(connection):
             return 0
     with transaction(engine, AllOrganizations(), write=True) as connection:
-        if not is_sqlite(connection):
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CATALOG_LOCK})
+        lock_catalog(connection)
         added = sum(_apply(connection, snapshot) for snapshot in _missing(connection))
         if added:
             raise_catalog_version(connection)
@@ -79,7 +78,7 @@ def list_prices(
     `search` is a part of the model's name in any case; `after` the (provider, model, id) of the last price that the
     caller has. An organization sees its own overrides and those of everybody.
     """
-    listed = _SELECT.order_by(prices.c.provider, prices.c.model, prices.c.id).limit(limit)
+    listed = SELECT_PRICES.order_by(prices.c.provider, prices.c.model, prices.c.id).limit(limit)
     if isinstance(scope, OrgScope):
         listed = listed.where(or_(prices.c.org_id.is_(None), prices.c.org_id == scope.org_id))
     if provider:
@@ -88,13 +87,7 @@ def list_prices(
         listed = listed.where(func.lower(prices.c.model).contains(search.lower(), autoescape=True))
     if after:
         listed = listed.where(tuple_(prices.c.provider, prices.c.model, prices.c.id) > after)
-    return [_price(row) for row in connection.execute(listed)]
-
-
-def insert_prices(connection: Connection, added: Sequence[Price], revision_id: str | None) -> None:
-    """Write new prices; the caller raises the catalog version."""
-    if added:
-        connection.execute(insert(prices), [{**_row(price), "revision_id": revision_id} for price in added])
+    return [price_of(row) for row in connection.execute(listed)]
 
 
 def _missing(connection: Connection) -> list[Snapshot]:
@@ -121,17 +114,3 @@ def _apply(connection: Connection, snapshot: Snapshot) -> int:
     )
     insert_prices(connection, catalog.prices, revision_id)
     return len(catalog.prices)
-
-
-def _row(price: Price) -> dict[str, Any]:
-    row = msgspec.structs.asdict(price)
-    row["rates"] = _encode(price.rates).decode()
-    row["retired"] = int(price.retired)
-    return row
-
-
-def _price(row: Row[Any]) -> Price:
-    fields = dict(row._mapping)
-    fields["rates"] = _decode_rates(fields["rates"])
-    fields["retired"] = bool(fields["retired"])
-    return Price(**fields)

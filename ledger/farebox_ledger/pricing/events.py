@@ -1,0 +1,68 @@
+"""From a usage event to its charge: what the pipeline books, and what re-pricing computes anew, the same way.
+
+Comes in: an event that is billed by its own usage, and a price book. Goes out: its charge. Everything that decides the
+charge stands on the event, so that a row read back is charged as its span was. Whether an event is billed at all is
+decided before (`farebox_collector.billable`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from farebox_ledger.pricing.book import PriceBook
+from farebox_ledger.pricing.charge import Charge, PricingRequest
+from farebox_ledger.usage import Reason, UsageEvent
+
+JUDGED_REASONS: Final[frozenset[Reason]] = frozenset({"needs_review", "aggregate_only"})
+"""Why a row is unpriced although it may have a price: the collector judged its trace, and no price changes that."""
+
+_PRICED: Final = ("billed", "assumed")
+
+
+def charge_event(book: PriceBook, event: UsageEvent) -> Charge:
+    """Answer what an event costs at the prices that held when it ended.
+
+    A call without any usage is unpriced, or not billable when it failed. A stream that ended before the provider
+    counted its output is at most partial: the provider bills what it had produced, and nobody was told how much.
+    """
+    if event.usage.is_empty():
+        return Charge(status="not_billable" if event.status == "error" else "unpriced", reason=_why_empty(event))
+    charge = book.charge(pricing_request(event))
+    if charge.status in _PRICED and is_cut_off(event):
+        charge = msgspec.structs.replace(charge, status="partial", reason="stream_without_usage")
+    return charge
+
+
+def pricing_request(event: UsageEvent) -> PricingRequest:
+    """Answer the facts of an event that decide its price."""
+    return PricingRequest(
+        provider=event.provider,
+        request_model=event.request_model,
+        response_model=event.response_model,
+        at_us=event.occurred_at_us,
+        usage=event.usage,
+        org_id=event.org_id,
+        service_tier=event.service_tier,
+        batch=event.batch,
+        region=event.region,
+        upstream=event.upstream,
+        is_invalid=event.tokens_source == "clamped",
+    )
+
+
+def is_cut_off(event: UsageEvent) -> bool:
+    """Say whether a call ended before the provider counted its output."""
+    usage = event.usage
+    return usage.output_tokens is None and usage.input_tokens is not None and (event.stream or _is_aborted(event))
+
+
+def _is_aborted(event: UsageEvent) -> bool:
+    return event.status == "cancelled" and event.operation != "embeddings"
+
+
+def _why_empty(event: UsageEvent) -> Reason:
+    if event.status == "error":
+        return "error_no_usage"
+    return "stream_without_usage" if event.stream else "missing_usage"
