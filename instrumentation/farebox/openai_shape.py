@@ -1,7 +1,7 @@
-"""The shape of OpenAI's chat answers, which many providers copy: names, token counts, the usage of a stream.
+"""The shape of OpenAI's API, which many providers copy: paths, names, token counts, the usage of a stream.
 
-Comes in: answers and chunks of any SDK that speaks so, as objects or as decoded JSON. Goes out: attributes of a
-`Reading`. Totals include their parts, as OpenAI counts.
+Comes in: requests, answers and chunks of any SDK that speaks so, as objects or as decoded JSON. Goes out: attributes of
+a `Request` or a `Reading`. Totals include their parts, as OpenAI counts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,49 @@ from farebox import metering, spans
 from farebox.places import Place
 from farebox.reading import Arguments, Reading, Request, fields
 
-TIERS: Mapping[str, str] = {"default": "standard"}
+#: Path below the version → operation.
+OPERATIONS: Mapping[str, str] = {
+    "/chat/completions": "chat",
+    "/completions": "text_completion",
+    "/embeddings": "embeddings",
+    "/images/generations": "image_generation",
+    "/images/edits": "image_generation",
+    "/images/variations": "image_generation",
+    "/audio/transcriptions": "transcription",
+    "/audio/translations": "transcription",
+    "/audio/speech": "speech",
+}
+#: What others call the ordinary tier: OpenAI, Groq.
+TIERS: Mapping[str, str] = {"default": "standard", "on_demand": "standard"}
 #: Refuse unknown members of a request.
 NEVER_ASKED = frozenset({"mistral_ai"})
 
 _refusing: set[tuple[str, int | None]] = set()
+
+
+def read_body(body: Mapping[str, Any], request: Request) -> None:
+    """Read what the request alone says: the tier, and the characters of a speech."""
+    tier = body.get("service_tier")
+    if isinstance(tier, str) and tier != "auto":
+        request.attributes[spans.SERVICE_TIER] = TIERS.get(tier, tier)
+    if request.operation == "speech" and isinstance(body.get("input"), str):
+        request.attributes[spans.INPUT_CHARACTERS] = len(body["input"])
+
+
+def read_answer(inside: Mapping[str, Any], reading: Reading) -> None:
+    """Read the fields of a whole answer of any operation."""
+    read_chat(inside, reading)
+    if inside.get("usage") is None:
+        read_without_usage(inside, reading)
+
+
+def read_without_usage(inside: Mapping[str, Any], reading: Reading) -> None:
+    """Read what is billed by other measures than tokens."""
+    if isinstance(inside.get("data"), list) and reading.request.operation == "image_generation":
+        reading.put(spans.OUTPUT_IMAGES, len(inside["data"]))
+    elif inside.get("duration") is not None:
+        # Transcriptions in `verbose_json` of older models; the API sends the seconds as text or number.
+        reading.put(spans.INPUT_SECONDS, float(inside["duration"]))
 
 
 def read_chat(inside: Mapping[str, Any], reading: Reading) -> None:

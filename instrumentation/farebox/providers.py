@@ -35,6 +35,7 @@ HOSTS: Mapping[str, str] = {
     "api.cohere.ai": "cohere",
     "api.together.xyz": "together_ai",
     "api.together.ai": "together_ai",
+    "api-inference.together.ai": "together_ai",
     "api.fireworks.ai": "fireworks_ai",
     "api.cerebras.ai": "cerebras",
     "api.sambanova.ai": "sambanova",

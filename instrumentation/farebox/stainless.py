@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from farebox.places import place_of
+from farebox.places import place_at, place_of
 from farebox.reading import Arguments
 
 
@@ -27,7 +27,9 @@ class Sent:
         self.is_stream = bool(kwargs.get("stream", False))
         self.method = self.options.method.lower()
         self.path = path_of(self.options.url)
-        self.place = place_of(client.base_url)
+        # Together's chat goes to another host than that of the client.
+        url = self.options.url
+        self.place = place_at(url) if "://" in url else place_of(client.base_url)
         self.body: Mapping[str, Any] = _body(self.options)
 
     def with_options(self, **changes: Any) -> Arguments:
@@ -41,11 +43,12 @@ class Sent:
 
 
 def path_of(url: str) -> str:
-    """`/v1/messages?beta=true` → `/messages`; an absolute address is cut to its path."""
+    """The path below the version: `/openai/v1/messages?beta=true` and `https://host/v1/messages` → `/messages`."""
     path = url.partition("?")[0]
     if "://" in path:
         path = "/" + path.split("://", 1)[1].partition("/")[2]
-    return path.removeprefix("/v1") if path.startswith("/v1/") else path
+    before, version, below = path.partition("/v1/")
+    return f"/{below}" if version else before
 
 
 def _body(options: Any) -> Mapping[str, Any]:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from farebox import spans
-from farebox.openai_shape import TIERS, ask_for_usage, read_chat, read_chat_chunk, read_names, read_usage
+from farebox import openai_shape, spans
+from farebox.openai_shape import ask_for_usage, read_answer, read_body, read_chat_chunk, read_names, read_usage
 from farebox.reading import Arguments, Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
@@ -22,19 +22,7 @@ TARGETS = (
     Target("openai._base_client", "AsyncAPIClient.request"),
 )
 
-OPERATIONS: Mapping[str, str] = {
-    "/chat/completions": "chat",
-    "/completions": "text_completion",
-    "/responses": "chat",
-    "/responses/compact": "chat",
-    "/embeddings": "embeddings",
-    "/images/generations": "image_generation",
-    "/images/edits": "image_generation",
-    "/images/variations": "image_generation",
-    "/audio/transcriptions": "transcription",
-    "/audio/translations": "transcription",
-    "/audio/speech": "speech",
-}
+OPERATIONS: Mapping[str, str] = {**openai_shape.OPERATIONS, "/responses": "chat", "/responses/compact": "chat"}
 #: Streams of these say their usage only when asked to.
 ASKED_FOR_USAGE = frozenset({"/chat/completions", "/completions"})
 RETRIEVED = re.compile(r"/responses/[^/]+")
@@ -57,7 +45,8 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     request.body = sent.body
     request.is_counted_once = is_retrieval
     sent.place.put(request)
-    _read_body(sent.body, request)
+    read_body(sent.body, request)
+    _read_searches(sent.body, request)
     if sent.is_stream and sent.path in ASKED_FOR_USAGE:
         if "stream_options" not in sent.body:
             ask_for_usage(request, sent.place, asking=lambda: _asking(sent), plain=(sent.args, sent.kwargs))
@@ -73,21 +62,10 @@ def read_response(response: Any, reading: Reading) -> None:
         reading.is_discarded = not _is_first_with_usage(inside)
     elif inside.get("object") == "response" and inside.get("usage") is not None:
         _is_first_with_usage(inside)
-    read_chat(inside, reading)
+    read_answer(inside, reading)
     _read_output_items(inside.get("output"), reading)
-    if inside.get("usage") is None:
-        _read_without_usage(inside, reading)
     if inside.get("svg_usage") is not None:
         _read_svg_usage(inside["svg_usage"], reading)
-
-
-def _read_without_usage(inside: Mapping[str, Any], reading: Reading) -> None:
-    """Read what is billed by other measures than tokens."""
-    if isinstance(inside.get("data"), list) and reading.request.operation == "image_generation":
-        reading.put(spans.OUTPUT_IMAGES, len(inside["data"]))
-    elif inside.get("duration") is not None:
-        # Transcriptions in `verbose_json` of older models; the API sends the seconds as text or number.
-        reading.put(spans.INPUT_SECONDS, float(inside["duration"]))
 
 
 def read_chunk(chunk: Any, reading: Reading) -> None:
@@ -111,12 +89,7 @@ def _read_event(inside: Mapping[str, Any], reading: Reading) -> None:
         read_usage(inside["usage"], reading)
 
 
-def _read_body(body: Mapping[str, Any], request: Request) -> None:
-    tier = body.get("service_tier")
-    if isinstance(tier, str) and tier != "auto":
-        request.attributes[spans.SERVICE_TIER] = TIERS.get(tier, tier)
-    if request.operation == "speech" and isinstance(body.get("input"), str):
-        request.attributes[spans.INPUT_CHARACTERS] = len(body["input"])
+def _read_searches(body: Mapping[str, Any], request: Request) -> None:
     searches = [body.get("web_search_options")]
     if isinstance(body.get("tools"), list):
         searches += [tool for tool in body["tools"] if str(fields(tool).get("type")).startswith("web_search")]
