@@ -6,10 +6,12 @@
   python3 run.py test            the test suite without the slow tests; further arguments go to pytest
   python3 run.py test --slow     the slow tests alone
   python3 run.py check           format, lint, types, import floors
+  python3 run.py sdk NAME        one SDK's tests in its own environment; NAME is a file of constraints/, such as openai
   python3 run.py setup           only the set-up
 
 The set-up makes `.venv` and installs what `pyproject.toml` asks for at the versions of `constraints.txt`. It does
-nothing when both files are unchanged since the last time.
+nothing when both files are unchanged since the last time. SDKs whose versions clash have environments of their own
+below `.venvs`, one for each file of `constraints/`; those of `NAME-oldest` run the tests marked `core`.
 """
 
 from __future__ import annotations
@@ -26,18 +28,19 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "farebox-setup.txt"
-EXTRAS = {"demo": "demo", "test": "demo,test,check", "check": "demo,test,check", "setup": "demo,test,check"}
+SDK_VENVS = ROOT / ".venvs"
+EXTRAS = {"demo": "demo", "test": "demo,test,check", "check": "demo,test,check", "setup": "demo,test,check", "sdk": ""}
 OLDEST_PYTHON = (3, 11)
 
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands above; the exit code is that of the last program run."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
-    commands = {"demo": demo, "test": test, "check": check, "setup": lambda _: 0}
+    commands = {"demo": demo, "test": test, "check": check, "setup": lambda _: 0, "sdk": sdk}
     if command not in commands:
         print(__doc__)
         return 0 if command in ("help", "-h", "--help") else 2
-    problem = set_up(EXTRAS[command])
+    problem = set_up(EXTRAS[command]) if EXTRAS[command] else None
     if problem:
         print(f"run.py: {problem}", file=sys.stderr)
         return 1
@@ -61,6 +64,42 @@ def check(_: list[str]) -> int:
         or call(BIN / "mypy")
         or call(BIN / "lint-imports")
     )
+
+
+def sdk(arguments: list[str]) -> int:
+    """Run the tests of one SDK file in the environment that `constraints/NAME.txt` describes."""
+    known = sorted(path.stem for path in (ROOT / "constraints").glob("*.txt"))
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name not in known:
+        print(f"run.py: no environment {name!r}; there are: {', '.join(known)}", file=sys.stderr)
+        return 2
+    folder = SDK_VENVS / name
+    code = make_sdk_environment(folder, ROOT / "constraints" / f"{name}.txt")
+    if code:
+        return code
+    kind, _, age = name.partition("-")
+    tests = ROOT / "tests" / "instrumentation" / "sdks" / f"test_{kind.replace('-', '_')}.py"
+    marked = ["-m", "core"] if age == "oldest" else []
+    # The fixtures above tests/instrumentation need the server's dependencies, which are not installed there.
+    own = ["--confcutdir", "tests/instrumentation", "-p", "no:cacheprovider"]
+    return call(folder / BIN.name / "python", "-m", "pytest", *own, *marked, tests, *rest)
+
+
+def make_sdk_environment(folder: Path, constraints: Path) -> int:
+    """Make the environment, or leave it when neither its constraints nor the project's metadata have changed."""
+    python = folder / BIN.name / "python"
+    stamp, wanted = folder / STAMP.name, fingerprint() + hashlib.sha256(constraints.read_bytes()).hexdigest()
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return 0
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    code = (
+        call(sys.executable, "-m", "venv", "--clear", folder)
+        or call(*pip, "-r", constraints)
+        or call(*pip, "--no-deps", "-e", ".")
+    )
+    if not code:
+        stamp.write_text(wanted)
+    return code
 
 
 def set_up(extras: str) -> str | None:
