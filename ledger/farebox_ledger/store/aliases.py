@@ -114,7 +114,7 @@ def change_alias(
     at_us = subjects.now_us() if now_us is None else now_us
     lock_catalog(connection)
     row = subjects.find_own(connection, scope, model_aliases, KIND.noun, identity, expected_version=expected_version)
-    old: AliasTarget = subjects.standing_term(_alias(connection, row).terms, at_us).target
+    old = subjects.standing_term(_alias(connection, row).terms, at_us).target
     said = {
         name: value
         for name in AliasTarget.__struct_fields__
@@ -236,13 +236,15 @@ def _alias(connection: Connection, row: Row[Any]) -> AdministeredAlias:
 
 
 def _with_terms(row: Row[Any], terms: list[AliasTerm]) -> AdministeredAlias:
-    return AdministeredAlias(**subjects.subject_fields(row), alias=row.alias, provider=row.provider, terms=tuple(terms))
+    return AdministeredAlias(
+        **subjects.subject_fields(row), alias=row.alias, provider=row.provider, terms=subjects.in_order(terms)
+    )
 
 
 def _terms(connection: Connection, identities: Collection[str]) -> dict[str, list[AliasTerm]]:
-    """Read the terms of some aliases in the order in which they were made."""
+    """Read the terms of some aliases in no promised order."""
     terms = model_alias_terms
-    listed = select(terms).where(terms.c.subject_id.in_(identities)).order_by(terms.c.created_at_us, terms.c.id)
+    listed = select(terms).where(terms.c.subject_id.in_(identities))
     found: dict[str, list[AliasTerm]] = defaultdict(list)
     for row in connection.execute(listed):
         target = AliasTarget(

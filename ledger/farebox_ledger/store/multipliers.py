@@ -204,14 +204,14 @@ def _multiplier(connection: Connection, row: Row[Any]) -> PriceMultiplier:
 
 def _with_terms(row: Row[Any], terms: list[MultiplierTerm]) -> PriceMultiplier:
     return PriceMultiplier(
-        **subjects.subject_fields(row), upstream=row.upstream, provider=row.provider, terms=tuple(terms)
+        **subjects.subject_fields(row), upstream=row.upstream, provider=row.provider, terms=subjects.in_order(terms)
     )
 
 
 def _terms(connection: Connection, identities: Collection[str]) -> dict[str, list[MultiplierTerm]]:
-    """Read the terms of some multipliers in the order in which they were made."""
+    """Read the terms of some multipliers in no promised order."""
     terms = multiplier_terms
-    listed = select(terms).where(terms.c.subject_id.in_(identities)).order_by(terms.c.created_at_us, terms.c.id)
+    listed = select(terms).where(terms.c.subject_id.in_(identities))
     found: dict[str, list[MultiplierTerm]] = defaultdict(list)
     for row in connection.execute(listed):
         found[row.subject_id].append(MultiplierTerm(**subjects.term_fields(row), factor=Decimal(row.factor)))

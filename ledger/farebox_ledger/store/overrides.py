@@ -170,7 +170,7 @@ def change_override(
     at_us = subjects.now_us() if now_us is None else now_us
     lock_catalog(connection)
     row = subjects.find_own(connection, scope, price_overrides, KIND.noun, identity, expected_version=expected_version)
-    price: Price = subjects.standing_term(_override(connection, row).terms, at_us).price
+    price = subjects.standing_term(_override(connection, row).terms, at_us).price
     old = _Content(rates=price.rates, currency=price.currency, source_url=price.source_url)
     unit: Unit = row.unit if isinstance(wanted.unit, UnsetType) else wanted.unit
     new = _changed(old, wanted, row.provider, unit)
@@ -383,16 +383,18 @@ def _override(connection: Connection, row: Row[Any]) -> PriceOverride:
 
 def _with_terms(row: Row[Any], terms: list[OverrideTerm]) -> PriceOverride:
     return PriceOverride(
-        **subjects.subject_fields(row), provider=row.provider, model=row.model, unit=row.unit, terms=tuple(terms)
+        **subjects.subject_fields(row),
+        provider=row.provider,
+        model=row.model,
+        unit=row.unit,
+        terms=subjects.in_order(terms),
     )
 
 
 def _terms(connection: Connection, identities: Collection[str]) -> dict[str, list[OverrideTerm]]:
-    """Read the terms of some overrides in the order in which they were made."""
+    """Read the terms of some overrides in no promised order."""
     terms = price_override_terms
-    links = connection.execute(
-        select(terms).where(terms.c.subject_id.in_(identities)).order_by(terms.c.created_at_us, terms.c.id)
-    ).all()
+    links = connection.execute(select(terms).where(terms.c.subject_id.in_(identities))).all()
     columns = [prices.c[name] for name in Price.__struct_fields__]
     found = {
         row.id: price_of(row)

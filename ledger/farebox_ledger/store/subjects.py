@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -83,6 +83,9 @@ class New(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any]
     notes: str | None = None
     is_active: bool = True
+
+
+AnyTerm = TypeVar("AnyTerm", bound=Term)
 
 
 class Redated(msgspec.Struct, frozen=True, kw_only=True):
@@ -376,7 +379,22 @@ def _redate(connection: Connection, kind: Kind, redating: Redating, at_us: int) 
         )
 
 
-def standing_term(terms: Sequence[Any], at_us: int) -> Any:
+def in_order(terms: Sequence[AnyTerm]) -> tuple[AnyTerm, ...]:
+    """Sort terms by their begin, and those of one begin by when they were made."""
+    return tuple(
+        sorted(
+            terms,
+            key=lambda term: (
+                term.effective_from_us is not None,
+                term.effective_from_us or 0,
+                term.created_at_us,
+                term.withdrawn_at_us is None,
+            ),
+        )
+    )
+
+
+def standing_term(terms: Sequence[AnyTerm], at_us: int) -> AnyTerm:
     """Choose the term to show or to start from: what holds at that moment, else the next one, else the last one."""
     live = [term for term in terms if term.withdrawn_at_us is None]
     holding = [term for term in live if term.span.holds_at(at_us)]
