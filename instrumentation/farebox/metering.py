@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from farebox import attribution, bodies, config, exporting, safety, spans, streams
+from farebox import attribution, bodies, config, exporting, members, safety, spans, streams
 from farebox.estimating import Estimate
 from farebox.reading import Arguments, Attributes, Reading, Request
 
@@ -52,6 +52,11 @@ class Call:
     def receive(self, result: Any) -> Any:
         """Read the answer and end the span; for a stream or an unread body, put a proxy or a watch in its way."""
         try:
+            self.attributes.update(self.request.units)
+            if (place := self.request.stream_in) is not None and isinstance(result, dict):
+                if not members.meter(result, place, self):
+                    self.end()
+                return result
             if self.request.is_stream and (met := streams.met(result, self)) is not None:
                 return met
             body = bodies.body_of(result)

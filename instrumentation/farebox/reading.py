@@ -23,13 +23,14 @@ class Request:
     collects answers that the SDK got but may fail to hand over, such as one that its parser refuses after it was
     billed. `is_counted_once` marks a look at an answer that an earlier call may have brought about, and booked.
     `is_lazy` marks a stream whose request is sent when its first chunk is asked for, and not at all when none is.
-    `stream_in` names the attribute of the answer that holds the stream, where it is not the stream itself. `body` is
-    what is sent, for an estimate; it is let go before the call is made.
+    `stream_in` names the attribute of the answer (the member, where the answer is a dict) that holds the stream or the
+    unread body, where it is not the answer itself. `units` are what the request alone tells of the use, billed when the
+    call succeeds. `body` is what is sent, for an estimate; it is let go before the call is made.
     """
 
     __slots__ = (
         "arguments", "attributes", "body", "is_counted_once", "is_hidden", "is_lazy", "is_stream", "model", "operation",
-        "provider", "retried", "retry", "seen", "stream_in",
+        "provider", "retried", "retry", "seen", "stream_in", "units",
     )  # fmt: skip
 
     def __init__(self, operation: str, provider: str, model: str | None, *, is_stream: bool = False) -> None:
@@ -47,6 +48,7 @@ class Request:
         self.is_counted_once = False
         self.is_lazy = False
         self.stream_in: str | None = None
+        self.units: Attributes = {}
 
 
 class Reading:

@@ -16,24 +16,18 @@ from typing import Any, Protocol
 
 from farebox import bodies, safety, spans
 from farebox.bodies import Proxy
-from farebox.reading import Reading, Request
+from farebox.reading import Reading
 
 
-class MeteredCall(Protocol):
+class MeteredCall(bodies.MeteredCall, Protocol):
     """What a stream needs to know of its call."""
 
-    scope: str
-    request: Request
     reading: Reading
     span: spans.CallSpan
 
     def chunk_reader(self) -> Callable[[Any], None]: ...
 
     def receive(self, result: Any) -> Any: ...
-
-    def fail(self, error: BaseException) -> None: ...
-
-    def end(self, outcome: str = ..., error: BaseException | None = ...) -> None: ...
 
 
 def is_stream(result: Any) -> bool:
@@ -45,6 +39,9 @@ def is_stream(result: Any) -> bool:
 def met(answer: Any, call: MeteredCall) -> Any | None:
     """The answer with its stream metered; None for an answer that is, and holds, no stream."""
     place = call.request.stream_in
+    body = None if place is None else bodies.body_of(getattr(answer, place, None))
+    if body is not None and bodies.watch(body, call):
+        return answer
     if is_stream(answer):
         return proxy(answer, call)
     if isinstance(answer, (_GeneratorContextManager, _AsyncGeneratorContextManager)):
