@@ -6,6 +6,7 @@ LedgerError
 ├── NotFound              the named thing does not exist in the caller's scope
 ├── Conflict              the change contradicts what stands; names what it contradicts
 ├── Outdated              the change was made for a version that is no longer current
+├── LeaseLost             a job belongs to another process by now; what this one was about to commit must not be
 └── DatabaseNotReady      the database cannot be used as it is; the message names the command that cures it
 """
 
@@ -58,6 +59,15 @@ class Outdated(LedgerError):
             f"{kind} {name!r} is at version {current}, not {expected}: read it again and repeat the change on that"
         )
         self.current = current
+
+
+class LeaseLost(LedgerError):
+    """A job is no longer this process's to run: its lease ended and another process has it, or it has ended."""
+
+    def __init__(self, job_id: str) -> None:
+        """Name the job."""
+        super().__init__(f"job {job_id} is no longer held by this process")
+        self.job_id = job_id
 
 
 class DatabaseNotReady(LedgerError):

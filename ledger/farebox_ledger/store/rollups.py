@@ -1,4 +1,4 @@
-"""The sums beside the rows: what rows add up to, per day, per quarter of an hour, and per user, key and tag.
+"""The sums beside the rows: per day, per quarter of an hour, per user, key and tag, and per reason of the unsettled.
 
 Row values come in, signed; aggregated in Python they go out as one upsert per table. Bookings, changes, rebuilding and
 checking all count through the one `Tally` here, so that rows and rollups cannot disagree about what a row is worth.
@@ -24,8 +24,10 @@ from farebox_ledger.store.schema import (
     MEASURES,
     ROLLUP_DIMENSIONS,
     TOKEN_COLUMNS,
+    UNSETTLED_STATUSES,
     rollup_day,
     rollup_day_by,
+    rollup_day_reason,
     rollup_quarter,
     usage_rows,
 )
@@ -34,7 +36,7 @@ from farebox_ledger.store.statements import marks, quoted
 from farebox_ledger.store.timeline import day_start_us, next_day
 
 QUARTER_US: Final = 900_000_000
-ROLLUPS: Final = (rollup_day, rollup_quarter, rollup_day_by)
+ROLLUPS: Final = (rollup_day, rollup_quarter, rollup_day_by, rollup_day_reason)
 
 CellKey: TypeAlias = tuple[Any, ...]
 """A rollup row's key without the writer's slot: organization, time, dimensions."""
@@ -60,6 +62,7 @@ _KEY: Final = itemgetter(
     POSITION["org_id"],
     POSITION["day"],
     *(POSITION[name] for name in ROLLUP_DIMENSIONS),
+    POSITION["reason"],
     POSITION["user_ref"],
     POSITION["key_id"],
     POSITION["tags"],
@@ -83,14 +86,17 @@ class Tally:
         _count(sums, row, sign)
 
     def cells(self) -> dict[Table, Cells]:
-        """Fold what was counted into the three rollups. Cells that come to nothing are left out."""
+        """Fold what was counted into the rollups. Cells that come to nothing are left out."""
         folded: dict[Table, Cells] = {table: {} for table in ROLLUPS}
-        for (quarter, org_id, day, *names, user, key, tags), sums in self._cells.items():
+        for (quarter, org_id, day, *names, reason, user, key, tags), sums in self._cells.items():
             dimensions = tuple(name or "" for name in names)
+            _, provider, model, _, _, status, currency = dimensions
             _merge(folded[rollup_day], (org_id, day, *dimensions), sums)
             _merge(folded[rollup_quarter], (org_id, quarter * QUARTER_US, *dimensions), sums)
             for dimension, value in _holders(user, key, tags):
-                _merge(folded[rollup_day_by], (org_id, day, dimension, value, dimensions[-1]), sums)
+                _merge(folded[rollup_day_by], (org_id, day, dimension, value, currency), sums)
+            if status in UNSETTLED_STATUSES:
+                _merge(folded[rollup_day_reason], (org_id, day, provider, model, status, reason or "", currency), sums)
         return {table: {key: sums for key, sums in cells.items() if any(sums)} for table, cells in folded.items()}
 
 
@@ -135,7 +141,8 @@ def rebuild_rollups(
     """
     if not is_sqlite(connection):
         # The rows are read after the lock is held: whoever has posted before has committed its rows as well.
-        connection.execute(text("LOCK TABLE rollup_day, rollup_quarter, rollup_day_by IN EXCLUSIVE MODE"))
+        tables = ", ".join(table.name for table in ROLLUPS)
+        connection.execute(text(f"LOCK TABLE {tables} IN EXCLUSIVE MODE"))
     days = _days(connection, scope, first_day, last_day)
     for org_id, day in days:
         tally = _tally_day(connection, org_id, day)
@@ -226,7 +233,7 @@ def _upsert_statement(table: Table, database: str) -> str:
 def _days(connection: Connection, scope: Scope, first_day: int | None, last_day: int | None) -> list[tuple[int, int]]:
     """List the (organization, day) pairs that have rows or sums."""
     found: set[tuple[int, int]] = set()
-    for table in (usage_rows, rollup_day, rollup_day_by):
+    for table in (usage_rows, rollup_day, rollup_day_by, rollup_day_reason):
         days = select(table.c.org_id, table.c.day).where(within(scope, table.c.org_id)).distinct()
         if first_day is not None:
             days = days.where(table.c.day >= first_day)

@@ -10,7 +10,7 @@ hold JSON hold it as text, written by us and never searched on a hot path.
 
 from __future__ import annotations
 
-from typing import Any, Final, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from sqlalchemy import (
     BigInteger,
@@ -32,6 +32,8 @@ from farebox_ledger.usage import QUANTITIES, BillingStatus, CallStatus, EventKin
 # SQLite's STRICT tables know one integer type, 64 bits wide.
 Big: Final = BigInteger().with_variant(Integer(), "sqlite")
 Flag: Final = SmallInteger().with_variant(Integer(), "sqlite")
+
+JobStatus: TypeAlias = Literal["queued", "running", "done", "failed"]
 
 metadata = MetaData(
     naming_convention={
@@ -216,6 +218,12 @@ def _charge_checks() -> tuple[CheckConstraint, ...]:
     )
 
 
+UNSETTLED_STATUSES: Final[tuple[BillingStatus, ...]] = ("unpriced", "partial", "assumed")
+"""The statuses of rows that a better price could still settle."""
+
+UNSETTLED: Final = "billing_status IN ('unpriced', 'partial', 'assumed')"
+"""What a statement has to say word for word, so that planners use the partial index of those rows."""
+
 usage_rows = Table(
     "usage_rows",
     metadata,
@@ -242,6 +250,14 @@ usage_rows = Table(
         "usage_id",
         sqlite_where=text("billing_status = 'unpriced'"),
         postgresql_where=text("billing_status = 'unpriced'"),
+    ),
+    Index(
+        "ix_usage_rows_unsettled",
+        "org_id",
+        "occurred_at_us",
+        "usage_id",
+        sqlite_where=text(UNSETTLED),
+        postgresql_where=text(UNSETTLED),
     ),
     **_KEYED,
 )
@@ -308,6 +324,9 @@ def _rollup(name: str, time: Column[Any], dimensions: tuple[str, ...]) -> Table:
 
 rollup_day = _rollup("rollup_day", key("day", Integer), ROLLUP_DIMENSIONS)
 rollup_quarter = _rollup("rollup_quarter", key("quarter_us", Big), ROLLUP_DIMENSIONS)
+rollup_day_reason = _rollup(
+    "rollup_day_reason", key("day", Integer), ("provider", "model", "billing_status", "reason", "currency")
+)
 rollup_day_by = _rollup("rollup_day_by", key("day", Integer), ("dimension", "value", "currency"))
 
 writers = Table(
@@ -375,8 +394,54 @@ catalog_state = Table(
     **_STRICT,
 )
 
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    required("kind", Text),
+    Column("org_id", Big, ForeignKey("organizations.org_id")),  # NULL: the system's
+    required("arguments", Text),
+    required("status", Text),
+    required("run_after_us", Big),
+    required("attempts", Integer, default="0"),
+    Column("holder", Text),
+    Column("leased_until_us", Big),
+    Column("progress", Text),
+    Column("result", Text),
+    Column("error", Text),
+    required("created_at_us", Big),
+    Column("started_at_us", Big),
+    Column("finished_at_us", Big),
+    one_of("status", JobStatus),
+    CheckConstraint(
+        "(status = 'running') = (holder IS NOT NULL) AND (status = 'running') = (leased_until_us IS NOT NULL)",
+        name="leased_while_running",
+    ),
+    Index(
+        "ix_jobs_waiting",
+        "run_after_us",
+        "id",
+        sqlite_where=text("status IN ('queued', 'running')"),
+        postgresql_where=text("status IN ('queued', 'running')"),
+    ),
+    **_STRICT,
+)
+
+ignored_groups = Table(
+    "ignored_groups",
+    metadata,
+    Column("subject_key", Text, primary_key=True),
+    Column("org_id", Big, ForeignKey("organizations.org_id")),  # NULL: for the system's list
+    required("provider", Text),  # '': none, as in the rollups
+    required("model", Text),
+    required("reason", Text),
+    required("ignored_at_us", Big),
+    **_STRICT,
+)
+
 REFERENCE_TABLES: Final = frozenset(
     {
+        "jobs", "ignored_groups",
         "organizations", "api_keys", "writers", "booked_batches", "price_revisions", "prices", "catalog_state",
         "price_overrides", "price_override_terms", "model_configs", "model_aliases", "model_alias_terms", "multipliers",
         "multiplier_terms", "upstreams", "price_policies", "price_syncs",

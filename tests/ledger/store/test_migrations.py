@@ -1,18 +1,22 @@
 import re
 import threading
 from pathlib import Path
+from random import Random
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy import Engine, create_engine, func, inspect, select, text
 
 from farebox_ledger.errors import DatabaseNotReady
 from farebox_ledger.store.engine import open_engine, transaction
 from farebox_ledger.store.migrations import VERSION_TABLE, downgrade, ensure_schema, migrate, schema_state, upgrade
 from farebox_ledger.store.organizations import create_organization, organization_by_slug
-from farebox_ledger.store.schema import REFERENCE_TABLES, metadata
+from farebox_ledger.store.rollups import check_rollups
+from farebox_ledger.store.schema import REFERENCE_TABLES, metadata, rollup_day_reason
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.store.writing import book
+from tests.ledger.store.bookings import random_booking
 
 EVERYBODY = AllOrganizations()
 
@@ -71,6 +75,20 @@ def test_down_and_up_again_on_a_filled_database(engine: Engine) -> None:
     assert schema_state(engine) == "current"
 
 
+def test_rows_of_before_are_counted_by_their_reason(engine: Engine) -> None:
+    random = Random(3)
+    with transaction(engine, EVERYBODY, write=True) as connection:
+        bookings = [random_booking(random, number) for number in range(200)]
+        book(connection, EVERYBODY, bookings, collector_id=None, batch_ids=[], writer_slot=1)
+
+        downgrade(connection, "0002")
+        assert "rollup_day_reason" not in inspect(connection).get_table_names()
+        upgrade(connection)
+
+        assert connection.execute(select(func.count()).select_from(rollup_day_reason)).scalar()
+        assert check_rollups(connection, EVERYBODY) == []
+
+
 def test_a_migration_that_fails_leaves_the_database_as_it_was(empty_engine: Engine) -> None:
     def upgrade_and_fail() -> None:
         with transaction(empty_engine, EVERYBODY, write=True) as connection:
@@ -117,7 +135,7 @@ def test_a_newer_schema_is_left_alone(engine: Engine) -> None:
 
 def test_an_older_schema_names_the_command_that_cures_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     # A head beyond it makes the present one old.
-    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "0003")
+    monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda _: "beyond")
 
     assert schema_state(engine) == "older"
     with pytest.raises(DatabaseNotReady, match="run `farebox migrate`"):
@@ -150,6 +168,7 @@ def test_org_owned_tables_lead_their_key_with_the_organization() -> None:
         "rollup_day",
         "rollup_quarter",
         "rollup_day_by",
+        "rollup_day_reason",
     }
     for table in owned:
         assert next(iter(table.primary_key.columns)).name == "org_id", table.name

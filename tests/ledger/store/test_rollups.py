@@ -33,9 +33,9 @@ def test_a_cent_too_much_is_found_and_named(engine: Engine) -> None:
     assert found == [Difference("rollup_day", key, "cost", is_sum=4_500_000_001, should_be=4_500_000_000)]
 
 
-@pytest.mark.parametrize("rollup", ["rollup_day", "rollup_quarter", "rollup_day_by"])
+@pytest.mark.parametrize("rollup", ["rollup_day", "rollup_quarter", "rollup_day_by", "rollup_day_reason"])
 def test_a_lost_or_invented_cell_is_found_in_each_rollup(engine: Engine, rollup: str) -> None:
-    write(engine, booking(1), booking(1, org_id=ZENITH))
+    write(engine, booking(1, priced(status="assumed")), booking(1, priced(status="assumed"), org_id=ZENITH))
     run(engine, f"DELETE FROM {rollup} WHERE org_id = {ACME}")
     run(engine, f"UPDATE {rollup} SET writer_slot = 9, errors = 5")
 
