@@ -64,6 +64,8 @@ PAGES = "farebox.usage.pages"
 SEARCH_UNITS = "farebox.usage.search_units"
 REQUESTS = "farebox.usage.requests"
 WEB_SEARCHES = "farebox.usage.web_searches"
+#: Mistral's own count, kept as it is said: whether it is billed as a cache read is not documented (2026-11).
+NUM_CACHED_TOKENS = "farebox.usage.num_cached_tokens"
 SEARCH_CONTEXT_SIZE = "farebox.usage.search_context_size"
 ESTIMATED_INPUT_TOKENS = "farebox.estimated_input_tokens"
 ESTIMATED_OUTPUT_TOKENS = "farebox.estimated_output_tokens"

@@ -4,7 +4,7 @@ Behaviour on demand, by a prefix of the model name (`endless:gpt-4o`) or the hea
 
   fail-400, fail-401, fail-429, fail-500, fail-529   answer that error (no prefix needed: `fail-429` is a model too)
   refuse-stream-options                              400 naming stream_options when the request has it
-  refuse-silently                                    the same without naming it
+  refuse-silently                                    the same without a reason
   flaky                                              500 once for each model name, then the answer
   slow                                               answer after 0.5 s
   hang                                               answer nothing for 30 s
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 BEHAVIORS = (
     "refuse-stream-options",
@@ -149,7 +149,12 @@ class Handler(BaseHTTPRequestHandler):
     def _read_request(self) -> None:
         raw = self._read_body()
         kind = self.headers.get("content-type", "")
-        self.body = _multipart_fields(raw) if kind.startswith("multipart/") else (json.loads(raw) if raw else {})
+        if kind.startswith("multipart/"):
+            self.body = _multipart_fields(raw)
+        elif kind.startswith("application/x-www-form-urlencoded"):
+            self.body = dict(parse_qsl(raw.decode()))
+        else:
+            self.body = json.loads(raw) if raw else {}
         named = str(self.body.get("model") or "")
         self.behavior, self.model = self._split_behavior(named)
         self.stream = self.body.get("stream") in (True, "true")

@@ -49,5 +49,6 @@ class Target:
 #: SDK file → the import that makes us load it.
 SDKS: Mapping[str, str] = {
     "anthropic": "anthropic",
+    "mistralai": "mistralai",
     "openai": "openai",
 }

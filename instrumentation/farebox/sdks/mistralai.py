@@ -1,0 +1,162 @@
+"""Mistral's platform through the `mistralai` package, its Azure and Google Cloud clients included.
+
+Each method below makes one request, with the SDK's retries inside it; `parse`, `parse_stream` and the loop of
+`conversations.run_async` call them, so that each hop is a span of its own. The SDK's own OpenTelemetry spans go to the
+app's tracer provider, never to ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from farebox import spans
+from farebox.openai_shape import TIERS, first
+from farebox.places import Place, place_at
+from farebox.reading import Reading, Request, fields
+from farebox.sdks import Target
+
+TESTED = ("3.7", "3.7")
+
+#: Class below `mistralai` → operation, and the methods; each method has a twin that ends in `_async`.
+METHODS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "client.chat.Chat": ("chat", ("complete", "stream")),
+    "client.fim.Fim": ("text_completion", ("complete", "stream")),
+    "client.agents.Agents": ("chat", ("complete", "stream")),
+    "client.conversations.Conversations": (
+        "chat",
+        ("start", "append", "restart", "start_stream", "append_stream", "restart_stream"),
+    ),
+    "client.responses.Responses": ("chat", ("create",)),
+    "client.embeddings.Embeddings": ("embeddings", ("create",)),
+    "client.ocr.Ocr": ("ocr", ("process",)),
+    "client.transcriptions.Transcriptions": ("transcription", ("complete", "stream")),
+    "client.speech.Speech": ("speech", ("complete",)),
+    "azure.client.chat.Chat": ("chat", ("complete", "stream")),
+    "azure.client.ocr.Ocr": ("ocr", ("process",)),
+    "gcp.client.chat.Chat": ("chat", ("complete", "stream")),
+    "gcp.client.fim.Fim": ("text_completion", ("complete", "stream")),
+}
+
+
+def _targets(path: str, operation: str, methods: tuple[str, ...]) -> list[Target]:
+    module, kind = path.rsplit(".", 1)
+    return [
+        Target(f"mistralai.{module}", f"{kind}.{method}{ending}", operation, is_stream=method.endswith("stream"))
+        for method in methods
+        for ending in ("", "_async")
+    ]
+
+
+TARGETS = tuple(
+    target for path, (operation, methods) in METHODS.items() for target in _targets(path, operation, methods)
+)
+
+#: Tools that run at Mistral's and are billed by the call (docs.mistral.ai, agents and connectors, 2026-11).
+WEB_SEARCHES = ("web_search", "web_search_premium")
+
+
+def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
+    model = kwargs.get("model")
+    place = _place_of(owner, kwargs)
+    is_stream = kwargs.get("stream") is True
+    provider = place.provider or "mistral_ai"
+    request = Request("chat", provider, model if isinstance(model, str) else None, is_stream=is_stream)
+    request.body = kwargs
+    place.put(request)
+    if type(owner).__name__ == "Speech" and isinstance(kwargs.get("input"), str):
+        request.attributes[spans.INPUT_CHARACTERS] = len(kwargs["input"])
+    return request
+
+
+def read_response(response: Any, reading: Reading) -> None:
+    inside = fields(response)
+    _read_names(inside, reading)
+    reasons = [reason for choice in _list(inside, "choices") if (reason := fields(choice).get("finish_reason"))]
+    if reasons:
+        reading.attributes[spans.FINISH_REASONS] = [str(reason) for reason in reasons]
+    for entry in _list(inside, "outputs"):
+        # A conversation of an agent names its model with the messages only.
+        _put_text(spans.RESPONSE_MODEL, fields(entry).get("model"), reading)
+    _read_usage(inside.get("usage"), reading)
+    reading.put(spans.PAGES, fields(inside.get("usage_info")).get("pages_processed"))
+
+
+def read_chunk(chunk: Any, reading: Reading) -> None:
+    inside = fields(chunk)
+    if "data" in inside:
+        inside = fields(inside["data"])
+    if "response" in inside:
+        read_response(inside["response"], reading)
+        return
+    _read_names(inside, reading)
+    for choice in _list(inside, "choices"):
+        if reason := fields(choice).get("finish_reason"):
+            reading.attributes[spans.FINISH_REASONS] = [str(reason)]
+    _read_usage(inside.get("usage"), reading)
+
+
+def _place_of(owner: Any, kwargs: Mapping[str, Any]) -> Place:
+    address = kwargs.get("server_url") or owner.sdk_configuration.get_server_details()[0]
+    return place_at(str(address))
+
+
+def _read_names(inside: Mapping[str, Any], reading: Reading) -> None:
+    # The id of a message is not that of the answer, and the id of a conversation is that of many.
+    if not str(inside.get("type")).startswith("message."):
+        _put_text(spans.RESPONSE_ID, inside.get("id"), reading)
+    _put_text(spans.RESPONSE_MODEL, inside.get("model"), reading)
+    _read_tier(inside, reading)
+
+
+def _read_tier(inside: Mapping[str, Any], reading: Reading) -> None:
+    tier = inside.get("service_tier")
+    if isinstance(tier, str) and tier != "auto":
+        reading.attributes[spans.SERVICE_TIER] = TIERS.get(tier, tier)
+
+
+def _read_usage(usage: Any, reading: Reading) -> None:
+    """Read the counts of any endpoint. Members that the provider left out have a default of 0 in the SDK's models.
+
+    Totals are not looked at: where audio is transcribed they hold its tokens, which are billed by the second.
+    """
+    said = _said(usage)
+    prompt, connectors = first(said, "prompt_tokens", "input_tokens"), said.get("connector_tokens")
+    if isinstance(prompt, int):
+        # What the tools at Mistral's brought in was read by the model, beside the prompt.
+        prompt += connectors if isinstance(connectors, int) else 0
+    reading.put(spans.INPUT_TOKENS, prompt)
+    reading.put(spans.OUTPUT_TOKENS, first(said, "completion_tokens", "output_tokens"))
+    details = fields(first(said, "prompt_tokens_details", "input_tokens_details"))
+    reading.put(spans.CACHE_READ_INPUT_TOKENS, details.get("cached_tokens"))
+    reading.put(spans.CACHE_WRITE_INPUT_TOKENS, details.get("cache_write_tokens"))
+    reading.put(spans.NUM_CACHED_TOKENS, said.get("num_cached_tokens"))
+    reasoning = fields(first(said, "completion_tokens_details", "output_tokens_details"))
+    reading.put(spans.REASONING_OUTPUT_TOKENS, reasoning.get("reasoning_tokens"))
+    reading.put(spans.INPUT_SECONDS, said.get("prompt_audio_seconds"))
+    _read_tier(said, reading)
+    _read_connectors(fields(said.get("connectors")), reading)
+
+
+def _read_connectors(calls: Mapping[str, Any], reading: Reading) -> None:
+    searches = [calls[name] for name in WEB_SEARCHES if isinstance(calls.get(name), int)]
+    if searches:
+        reading.put(spans.WEB_SEARCHES, sum(searches))
+    reading.put(spans.OUTPUT_IMAGES, calls.get("image_generation"))
+
+
+def _said(usage: Any) -> dict[str, Any]:
+    """The members that stood in the answer."""
+    given = getattr(usage, "model_fields_set", None)
+    return {name: value for name, value in fields(usage).items() if given is None or name in given}
+
+
+def _put_text(name: str, value: Any, reading: Reading) -> None:
+    """Keep a name; the SDK has an object of its own for what was left out."""
+    if isinstance(value, str) and value:
+        reading.attributes[name] = value
+
+
+def _list(inside: Mapping[str, Any], name: str) -> list[Any]:
+    value = inside.get(name)
+    return value if isinstance(value, list) else []
