@@ -24,7 +24,10 @@ else:
 
 JSON_MAX_BYTES = 64 * 1024 * 1024
 #: Only events with one of these are decoded: they hold counts, or say how the stream ends.
-MARKERS = (b'"usage":{', b'"usage": {', b'"finish_reason":"', b'"finish_reason": "', b'"x_groq"', b'"stop_reason":"')
+MARKERS = (
+    b'"usage":{', b'"usage": {', b'"finish_reason":"', b'"finish_reason": "', b'"stop_reason":"', b'"x_groq"',
+    b'"executed_tools"',
+)  # fmt: skip
 LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farebox.places import place_at, place_of
-from farebox.reading import Arguments
+from farebox.reading import Arguments, Request
 
 
 class Sent:
@@ -31,6 +31,14 @@ class Sent:
         url = self.options.url
         self.place = place_at(url) if "://" in url else place_of(client.base_url)
         self.body: Mapping[str, Any] = _body(self.options)
+
+    def request(self, operation: str, provider: str) -> Request:
+        """What is known of the call before its answer."""
+        model = self.body.get("model")
+        request = Request(operation, provider, str(model) if model else None, is_stream=self.is_stream)
+        request.body = self.body
+        self.place.put(request)
+        return request
 
     def with_options(self, **changes: Any) -> Arguments:
         """The arguments again, with some options changed in a copy: the app may use its own again."""

@@ -49,6 +49,8 @@ class Target:
 #: SDK file → the import that makes us load it.
 SDKS: Mapping[str, str] = {
     "anthropic": "anthropic",
+    "groq": "groq",
     "mistralai": "mistralai",
     "openai": "openai",
+    "together": "together",
 }

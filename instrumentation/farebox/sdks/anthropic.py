@@ -36,11 +36,8 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     sent = Sent(owner, args, kwargs)
     if sent.method != "post" or sent.path != "/messages":
         return None
-    model = sent.body.get("model")
     provider = _provider_of_class(type(owner)) or sent.place.provider or "anthropic"
-    request = Request("chat", provider, str(model) if model else None, is_stream=sent.is_stream)
-    request.body = sent.body
-    sent.place.put(request)
+    request = sent.request("chat", provider)
     region = getattr(owner, "aws_region", None) or (getattr(owner, "region", None) if "vertex" in provider else None)
     if isinstance(region, str) and region not in NOWHERE:
         request.attributes[spans.REGION] = region

@@ -39,12 +39,9 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     is_retrieval = sent.method == "get" and RETRIEVED.fullmatch(sent.path) is not None
     if operation is None and not is_retrieval:
         return None
-    model = sent.body.get("model")
     provider = sent.place.provider or _provider_of_class(type(owner)) or "openai"
-    request = Request(operation or "chat", provider, str(model) if model else None, is_stream=sent.is_stream)
-    request.body = sent.body
+    request = sent.request(operation or "chat", provider)
     request.is_counted_once = is_retrieval
-    sent.place.put(request)
     read_body(sent.body, request)
     _read_searches(sent.body, request)
     if sent.is_stream and sent.path in ASKED_FOR_USAGE:
