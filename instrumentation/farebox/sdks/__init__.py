@@ -49,6 +49,7 @@ class Target:
 #: SDK file → the import that makes us load it.
 SDKS: Mapping[str, str] = {
     "anthropic": "anthropic",
+    "cohere": "cohere",
     "groq": "groq",
     "mistralai": "mistralai",
     "openai": "openai",
