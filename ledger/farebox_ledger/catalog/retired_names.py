@@ -1,8 +1,10 @@
 """Exact names of models that the archive keeps and finds by patterns alone.
 
 genai-prices finds `claude-3-5-haiku-20241022` because it begins like a model; names are not matched so here. These are
-the names under which the vendors served their retired models. Each stood at the same price in LiteLLM 1.80.0
-(November 2025), which has dropped it since, or is the vendor's own dated id of the model on its deprecations page.
+the names under which the vendors served their retired models, each put under the model by whose pattern genai-prices
+finds it. Most stood at the same price in LiteLLM 1.80.0 (November 2025), which has dropped them since. Not so:
+`gemini-1.5-pro-002` and `-latest` (LiteLLM 1.80.0 had an older price), `gemini-2.0-flash-lite-001`, and family names
+without a date, such as `claude-3-5-haiku`. What the archive prices is `assumed` in any case.
 """
 
 from __future__ import annotations
