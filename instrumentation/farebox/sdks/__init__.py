@@ -52,6 +52,7 @@ SDKS: Mapping[str, str] = {
     "cohere": "cohere",
     "groq": "groq",
     "mistralai": "mistralai",
+    "ollama": "ollama",
     "openai": "openai",
     "together": "together",
 }
