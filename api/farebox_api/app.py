@@ -17,12 +17,26 @@ from sqlalchemy import Engine
 
 from farebox_api.access import Books
 from farebox_api.auth import Authentication
+from farebox_api.bodies import RawRequest
 from farebox_api.catalog import Catalog
 from farebox_api.config import ApiConfig
 from farebox_api.edge import Edge
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.problems import answer_fault
-from farebox_api.routes import keys, organizations, overview, prices, summaries, system, usage
+from farebox_api.routes import (
+    keys,
+    model_aliases,
+    model_configs,
+    multipliers,
+    organizations,
+    overview,
+    price_overrides,
+    prices,
+    summaries,
+    system,
+    upstreams,
+    usage,
+)
 from farebox_api.telemetry import Telemetry
 
 V1_ROUTES: Sequence[ControllerRouterHandler] = (
@@ -32,6 +46,11 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *organizations.ROUTES,
     *keys.ROUTES,
     *prices.ROUTES,
+    *price_overrides.ROUTES,
+    *multipliers.ROUTES,
+    *model_aliases.ROUTES,
+    *model_configs.ROUTES,
+    *upstreams.ROUTES,
 )
 
 
@@ -47,6 +66,7 @@ def create_app(config: ApiConfig, engine: Engine) -> Litestar:
         middleware=[Authentication(engine, config.admin_key)],
         before_request=strict,
         exception_handlers={Exception: answer_fault},
+        request_class=RawRequest,
         openapi_config=openapi_config(),
         compression_config=CompressionConfig(backend="gzip", minimum_size=1024),
         request_max_body_size=config.max_body_bytes,

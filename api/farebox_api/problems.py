@@ -20,7 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from farebox_api.errors import ApiError, Fault, Forbidden, InvalidRequest, NotReady, Unauthenticated
-from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput, LedgerError, NotFound
+from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput, LedgerError, NotFound, Outdated
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ FORBIDDEN: Final = Kind(403, "forbidden", "The key may not do this")
 NOT_FOUND: Final = Kind(404, "not-found", "There is no such thing")
 METHOD_NOT_ALLOWED: Final = Kind(405, "method-not-allowed", "The address does not take this method")
 CONFLICT: Final = Kind(409, "conflict", "The change contradicts what stands")
+PRECONDITION_FAILED: Final = Kind(412, "precondition-failed", "The thing has changed since it was read")
 TOO_LARGE: Final = Kind(413, "too-large", "The body is too large")
 UNSUPPORTED: Final = Kind(415, "unsupported-media-type", "The body has a media type that is not read")
 INTERNAL: Final = Kind(500, "internal-error", "farebox made a mistake")
@@ -55,6 +56,7 @@ KINDS: Final = {
         NOT_FOUND,
         METHOD_NOT_ALLOWED,
         CONFLICT,
+        PRECONDITION_FAILED,
         TOO_LARGE,
         UNSUPPORTED,
         INTERNAL,
@@ -77,7 +79,10 @@ class ProblemItem(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What an answer says when it is not the one that was asked for (RFC 9457)."""
+    """What an answer says when it is not the one that was asked for (RFC 9457).
+
+    `conflicting_id` names the thing that stands in the way of a change, where there is one.
+    """
 
     type: str
     title: str
@@ -85,6 +90,7 @@ class Problem(msgspec.Struct, frozen=True):
     detail: str
     errors: list[ProblemItem]
     request_id: str
+    conflicting_id: str | UnsetType = UNSET
 
 
 def problem_responses(*statuses: int) -> dict[int, ResponseSpec]:
@@ -109,6 +115,7 @@ def answer_fault(request: Request[Any, Any, Any], fault: Exception) -> Response[
         detail=detail,
         errors=[ProblemItem(item.detail, item.parameter or UNSET, _unset(item.pointer)) for item in faults],
         request_id=request_id(request),
+        conflicting_id=_unset(fault.conflicting_id if isinstance(fault, Conflict) else None),
     )
     return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=_headers(request, kind))
 
@@ -156,6 +163,8 @@ def _ledger_reading(request: Request[Any, Any, Any], fault: LedgerError) -> tupl
             return NOT_FOUND, f"The {fault.kind} {fault.name!r} does not exist, or not for this key.", ()
         case Conflict():
             return CONFLICT, str(fault), ()
+        case Outdated():
+            return PRECONDITION_FAILED, str(fault), ()
         case DatabaseNotReady():
             return UNAVAILABLE, str(fault), ()
         case _:

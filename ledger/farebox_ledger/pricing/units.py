@@ -39,7 +39,7 @@ def checked_decimal(field: str, value: Decimal, *, most: Decimal) -> Decimal:
     if value < 0:
         raise InvalidInput(field, f"expected a number from 0, got {value:.12g}")
     if value > most:
-        raise InvalidInput(field, f"expected at most {most}, got {value:.12g}")
+        raise InvalidInput(field, f"expected at most {most:f}, got {value:.12g}")
     if _decimals(value) > MAX_DECIMALS:
         raise InvalidInput(field, f"expected at most {MAX_DECIMALS} decimal places, got {_decimals(value)}")
     return value

@@ -83,6 +83,7 @@ def create_model_config(
     provider = canonical_provider(subjects.checked_name("provider", draft.provider))
     assert provider is not None, "a name that is not empty"
     model = subjects.checked_name("model", draft.model)
+    notes = subjects.checked_notes(draft.notes)
     lock_catalog(connection)
     _require_free(connection, scope.org_id, name)
     override = None
@@ -100,7 +101,7 @@ def create_model_config(
         "model": model,
         "is_default": int(draft.is_default),
         "override_id": override.id if override else None,
-        "notes": subjects.checked_notes(draft.notes),
+        "notes": notes,
         "is_active": int(draft.is_active),
     }
     subjects.insert_row(connection, model_configs, values, at_us)

@@ -210,7 +210,7 @@ def make(connection: Connection, kind: Kind, new: New, open_term: Opening) -> st
         InvalidInput: the dates or the notes cannot be used.
         Conflict: another thing has the same names at the same time; carries its id.
     """
-    identity, opened = new_id(kind.prefix), checked_range(*new.opened)
+    identity, opened, notes = new_id(kind.prefix), checked_range(*new.opened), checked_notes(new.notes)
     lock_catalog(connection)
     if new.is_active:
         _require_free(connection, kind, new.subject_key, opened, identity=identity, at_us=new.at_us)
@@ -222,7 +222,7 @@ def make(connection: Connection, kind: Kind, new: New, open_term: Opening) -> st
             "id": identity,
             "org_id": new.org_id,
             "subject_key": new.subject_key,
-            "notes": checked_notes(new.notes),
+            "notes": notes,
             "is_active": int(new.is_active),
         },
         new.at_us,
