@@ -50,6 +50,7 @@ class Target:
 SDKS: Mapping[str, str] = {
     "anthropic": "anthropic",
     "cohere": "cohere",
+    "google_genai": "google.genai",
     "groq": "groq",
     "mistralai": "mistralai",
     "ollama": "ollama",
