@@ -13,7 +13,18 @@ from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Row,
+    and_,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 
 from farebox_ledger.errors import LeaseLost, NotFound
 from farebox_ledger.store.schema import JobStatus, jobs
@@ -26,6 +37,10 @@ MAX_ATTEMPTS: Final = 5
 """A job that was begun this often without an end is given up: it may be what ends its processes."""
 
 _MAX_ERROR: Final = 1000
+
+
+class Interrupted(Exception):
+    """A job stopped between two of its steps because its process ends; it goes on elsewhere."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,22 +108,19 @@ def claim(connection: Connection, holder: str, kinds: Collection[str], *, now_us
     `connection` is a write transaction, which should end at once.
     """
     now_us = time.time_ns() // 1000 if now_us is None else now_us
-    free = or_(
-        and_(jobs.c.status == "queued", jobs.c.run_after_us <= now_us),
-        and_(jobs.c.status == "running", jobs.c.leased_until_us < now_us),
-    )
     # PostgreSQL lets two workers pass each other by skipping what is locked; on SQLite a writer is alone.
+    waiting = jobs.alias("waiting")
     first = (
-        select(jobs.c.id)
-        .where(jobs.c.kind.in_(kinds), jobs.c.status.in_(("queued", "running")), free)
-        .order_by(jobs.c.run_after_us, jobs.c.id)
+        select(waiting.c.id)
+        .where(waiting.c.kind.in_(kinds), _is_free(waiting, now_us))
+        .order_by(waiting.c.run_after_us, waiting.c.id)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
     row = connection.execute(
         update(jobs)
-        .where(jobs.c.id == first, free)
+        .where(jobs.c.id == first, _is_free(jobs, now_us))
         .values(
             status="running",
             attempts=jobs.c.attempts + 1,
@@ -119,6 +131,13 @@ def claim(connection: Connection, holder: str, kinds: Collection[str], *, now_us
         .returning(*jobs.columns)
     ).one_or_none()
     return None if row is None else _job(row)
+
+
+def has_work(connection: Connection, kinds: Collection[str], *, now_us: int | None = None) -> bool:
+    """Say whether `claim` would find a job."""
+    now_us = time.time_ns() // 1000 if now_us is None else now_us
+    found = select(jobs.c.id).where(jobs.c.kind.in_(kinds), _is_free(jobs, now_us)).limit(1)
+    return connection.execute(found).one_or_none() is not None
 
 
 def heartbeat(connection: Connection, job: Job, *, progress: object = None) -> None:
@@ -184,6 +203,13 @@ def get_job(connection: Connection, scope: Scope, identity: str, *, kind: str | 
     if row is None:
         raise NotFound("job", identity)
     return _job(row)
+
+
+def _is_free(table: FromClause, now_us: int) -> ColumnElement[bool]:
+    """Choose the jobs that may be claimed; the first words are those of the partial index."""
+    queued = and_(table.c.status == "queued", table.c.run_after_us <= now_us)
+    silent = and_(table.c.status == "running", table.c.leased_until_us < now_us)
+    return and_(literal_column("status IN ('queued', 'running')"), or_(queued, silent))
 
 
 def _end(connection: Connection, job: Job, status: JobStatus, **values: str) -> None:

@@ -124,7 +124,7 @@ def check_rollups(
     Days are numbers YYYYMMDD, both inclusive; None leaves that end open.
     """
     differences: list[Difference] = []
-    for org_id, day in _days(connection, scope, first_day, last_day):
+    for org_id, day in booked_days(connection, scope, first_day, last_day):
         should = _tally_day(connection, org_id, day).cells()
         for table in ROLLUPS:
             stands = _stored_cells(connection, table, org_id, day)
@@ -143,7 +143,7 @@ def rebuild_rollups(
         # The rows are read after the lock is held: whoever has posted before has committed its rows as well.
         tables = ", ".join(table.name for table in ROLLUPS)
         connection.execute(text(f"LOCK TABLE {tables} IN EXCLUSIVE MODE"))
-    days = _days(connection, scope, first_day, last_day)
+    days = booked_days(connection, scope, first_day, last_day)
     for org_id, day in days:
         tally = _tally_day(connection, org_id, day)
         for table in ROLLUPS:
@@ -230,7 +230,9 @@ def _upsert_statement(table: Table, database: str) -> str:
     )
 
 
-def _days(connection: Connection, scope: Scope, first_day: int | None, last_day: int | None) -> list[tuple[int, int]]:
+def booked_days(
+    connection: Connection, scope: Scope, first_day: int | None, last_day: int | None
+) -> list[tuple[int, int]]:
     """List the (organization, day) pairs that have rows or sums."""
     found: set[tuple[int, int]] = set()
     for table in (usage_rows, rollup_day, rollup_day_by, rollup_day_reason):

@@ -12,6 +12,7 @@ from farebox_ledger.store.engine import is_sqlite, open_engine, transaction
 from farebox_ledger.store.keys import key_by_hash
 from farebox_ledger.store.migrations import migrate
 from farebox_ledger.store.querying import UsageFilter, charge_versions, list_usage, usage_row
+from farebox_ledger.store.repricing_rows import RowsToPrice, page_of_rows
 from farebox_ledger.store.scope import OrgScope
 from farebox_ledger.store.summaries import SummaryQuery, data_through_us, month_summary, summarize
 from farebox_ledger.store.writing import Booking, book, booked_events, seen_batches
@@ -55,6 +56,26 @@ PLANS: dict[str, tuple[Callable[[Connection], Any], str]] = {
     "page of a user's range": (listed(user="ann", start_us=NOON), "ix_usage_rows_user"),
     "page of a trace": (listed(trace_id=bytes(16)), "ix_usage_rows_trace"),
     "page of the unpriced": (listed(billing_status="unpriced"), "ix_usage_rows_unpriced"),
+    "rows to price anew": (
+        lambda connection: page_of_rows(connection, ACME, RowsToPrice(), after=(NOON, bytes(16)), limit=50),
+        "ix_usage_rows_unsettled",
+    ),
+    "assumed rows to price anew": (
+        lambda connection: page_of_rows(
+            connection, ACME, RowsToPrice(billing_status="assumed", start_us=NOON), after=None, limit=50
+        ),
+        "ix_usage_rows_unsettled",
+    ),
+    "unpriced rows to price anew": (
+        lambda connection: page_of_rows(connection, ACME, RowsToPrice(billing_status="unpriced"), after=None, limit=50),
+        "ix_usage_rows_unpriced",
+    ),
+    "all rows to price anew": (
+        lambda connection: page_of_rows(
+            connection, ACME, RowsToPrice(include_priced=True), after=(NOON, bytes(16)), limit=50
+        ),
+        "ix_usage_rows_occurred",
+    ),
     "scan and its bound": (scanned, "ix_usage_rows_occurred"),
     "one row": (lambda connection: usage_row(connection, MINE, 20260330, bytes(16)), "pk_usage_rows"),
     "one row of anybody": (lambda connection: usage_row(connection, EVERYBODY, 20260330, bytes(16)), "pk_usage_rows"),

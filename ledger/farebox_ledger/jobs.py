@@ -1,0 +1,150 @@
+"""Runs the jobs of the queue: claims one after the other, gives each to its kind, and notes how it ended.
+
+A worker is a thread in `farebox api`, `farebox up` and `farebox maintain`; any number of them share the queue. A job
+that fails by a fault of the outside is tried again, later each time; one that cannot be done ends with the reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from farebox_ledger import repricing
+from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
+from farebox_ledger.store.engine import first_line, transaction
+from farebox_ledger.store.jobs import MAX_ATTEMPTS, Interrupted, Job, claim, fail, finish, has_work, put_back
+from farebox_ledger.store.scope import AllOrganizations
+
+logger = logging.getLogger(__name__)
+
+Work: TypeAlias = Callable[[Engine, Job, threading.Event], object]
+"""Does a job and answers its result, as JSON can say it; extends the lease, and raises `Interrupted` on the event."""
+
+KINDS: Final[Mapping[str, Work]] = {repricing.KIND: repricing.reprice}
+"""What this version of farebox knows to do."""
+
+POLL_S: Final = 1.0
+FIRST_PAUSE_S: Final = 2.0
+
+_EVERYBODY: Final = AllOrganizations()
+
+
+def holder_name() -> str:
+    """Name this holder of leases like no other, whatever host or process it is."""
+    return f"jobs-{secrets.token_hex(8)}"
+
+
+def run_jobs(
+    engine: Engine, stop: threading.Event, kinds: Mapping[str, Work] = KINDS, *, until_idle: bool = False
+) -> int:
+    """Run jobs until `stop` is set, or with `until_idle` until none waits; answer how many of them failed.
+
+    A database that is away is waited for, except with `until_idle`, where it raises.
+    """
+    holder, failed = holder_name(), 0
+    while not stop.is_set():
+        try:
+            job = _next(engine, holder, kinds)
+        except (DBAPIError, DatabaseNotReady) as error:
+            if until_idle:
+                raise
+            logger.warning("no jobs are run for now: %s", _said(error))
+            job = None
+        if job is not None:
+            failed += not run_job(engine, job, kinds[job.kind], stop)
+        elif until_idle:
+            return failed
+        else:
+            stop.wait(POLL_S)
+    return failed
+
+
+def run_job(engine: Engine, job: Job, work: Work, stop: threading.Event) -> bool:
+    """Give one claimed job to its work and note how it ended; False when it failed for good."""
+    try:
+        if job.attempts > MAX_ATTEMPTS:
+            return _failed(engine, job, f"given up: it was begun {MAX_ATTEMPTS} times and never ended")
+        result = work(engine, job, stop)
+        _note(engine, lambda connection: finish(connection, job, result))
+    except Interrupted:
+        _note(engine, lambda connection: put_back(connection, job, run_after_us=_in_us(0)))
+    except LeaseLost:
+        logger.warning("job %s (%s) went to another process", job.id, job.kind)
+    except (DBAPIError, DatabaseNotReady) as error:
+        return _again(engine, job, _said(error))
+    except LedgerError as error:
+        return _failed(engine, job, str(error))
+    except Exception as error:
+        logger.exception("job %s (%s) crashed", job.id, job.kind)
+        return _again(engine, job, _said(error))
+    return True
+
+
+class Worker:
+    """A thread that runs jobs from `start` to `stop`."""
+
+    def __init__(self, engine: Engine, kinds: Mapping[str, Work] = KINDS) -> None:
+        """Start nothing yet."""
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=run_jobs, args=(engine, self._stopping, kinds), name="farebox-jobs", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin with the first job that waits."""
+        self._thread.start()
+
+    def stop(self, limit_s: float = 10.0) -> None:
+        """Let the job under way end its step, and go; what does not end in time is found again when its lease ends."""
+        self._stopping.set()
+        self._thread.join(limit_s)
+
+
+def _next(engine: Engine, holder: str, kinds: Mapping[str, Work]) -> Job | None:
+    """Claim a job; without one nothing is written, so that an idle worker keeps no other writer waiting."""
+    with transaction(engine, _EVERYBODY) as connection:
+        if not has_work(connection, kinds):
+            return None
+    with transaction(engine, _EVERYBODY, write=True) as connection:
+        return claim(connection, holder, kinds)
+
+
+def _again(engine: Engine, job: Job, error: str) -> bool:
+    """Let a job wait, twice as long after each attempt; the last attempt's fault is its end."""
+    if job.attempts >= MAX_ATTEMPTS:
+        return _failed(engine, job, error)
+    run_after_us = _in_us(FIRST_PAUSE_S * 2**job.attempts)
+    _note(engine, lambda connection: put_back(connection, job, run_after_us=run_after_us, error=error))
+    return True
+
+
+def _failed(engine: Engine, job: Job, error: str) -> bool:
+    logger.error("job %s (%s) failed: %s", job.id, job.kind, error)
+    _note(engine, lambda connection: fail(connection, job, error))
+    return False
+
+
+def _note(engine: Engine, change: Callable[[Connection], None]) -> None:
+    """Write how an attempt ended. Where that cannot be written, the lease ends by itself and the job is tried again."""
+    try:
+        with transaction(engine, _EVERYBODY, write=True) as connection:
+            change(connection)
+    except (DBAPIError, LeaseLost) as error:
+        logger.warning("the end of a job could not be noted: %s", _said(error))
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, DBAPIError):
+        return first_line(error)
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
+def _in_us(pause_s: float) -> int:
+    return time.time_ns() // 1000 + int(pause_s * 1_000_000)
