@@ -51,6 +51,8 @@ def body_of(result: Any) -> Any | None:
     inside = getattr(result, "__dict__", {})
     if "http_response" in inside:
         return inside["http_response"]
+    if "is_stream_consumed" in getattr(inside.get("response"), "__dict__", {}):
+        return inside["response"]
     return result if "is_stream_consumed" in inside else None
 
 
@@ -59,6 +61,14 @@ def decoded(body: Any) -> Any | None:
     if "json" not in body.headers.get("content-type", ""):
         return None
     return json.loads(body.content)
+
+
+def lines(delivered: Any) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a body that was read already, or of its text, one in each line."""
+    text = delivered if isinstance(delivered, (str, bytes)) else getattr(delivered, "content", b"")
+    for line in text.splitlines():
+        if (found := _object_in(line)) is not None:
+            yield found
 
 
 def refused_answer(error: BaseException) -> list[Any]:
@@ -222,6 +232,27 @@ class JsonReader(Reader):
         self._body.clear()
 
 
+class LinesReader(Reader):
+    """Reads a body of JSON objects, one in each line, as batches deliver their results."""
+
+    def __init__(self, call: MeteredCall, decode: Callable[[bytes], bytes] | None) -> None:
+        super().__init__(call, decode)
+        self._rest = b""
+
+    def _read(self, data: bytes) -> bytes:
+        *whole, self._rest = (self._rest + (self._decode(data) if self._decode else data)).split(b"\n")
+        for line in whole:
+            self._read_line(line)
+        return data
+
+    def _read_whole(self) -> None:
+        self._read_line(self._rest)
+
+    def _read_line(self, line: bytes) -> None:
+        if (found := _object_in(line)) is not None:
+            self._call.read_chunk(found)
+
+
 class EventReader(Reader):
     """Reads server-sent events; holds back an unfinished event only where some are to be hidden."""
 
@@ -282,6 +313,15 @@ def _event_data(event: bytes) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def _object_in(line: str | bytes) -> dict[str, Any] | None:
+    """The JSON object in a line; None for what is none, such as a line of any other kind of file."""
+    try:
+        found = json.loads(line) if line.strip() else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _reader_for(body: Any, call: MeteredCall) -> Reader:
     kind = body.headers.get("content-type", "")
     decode: Callable[[bytes], bytes] | None = None
@@ -289,6 +329,8 @@ def _reader_for(body: Any, call: MeteredCall) -> Reader:
         # The response's own decoder holds state; ours is a second one of its kind.
         decoder = type(body._get_content_decoder())()
         decode = lambda data: b"".join(_as_chunks(decoder.decode(data)))  # noqa: E731
+    if call.request.is_delivery:
+        return LinesReader(call, decode)
     if "event-stream" in kind and "amazon" not in kind:
         return EventReader(call, decode)
     return JsonReader(call, decode) if "json" in kind else Reader(call, decode)

@@ -62,7 +62,11 @@ class Call:
             body = bodies.body_of(result)
             if body is not None and bodies.watch(body, self):
                 return result
-            self.read(result if body is None else bodies.decoded(body))
+            if self.request.is_delivery:
+                for line in bodies.lines(result if body is None else body):
+                    self.read_chunk(line)
+            else:
+                self.read(result if body is None else bodies.decoded(body))
         except Exception:  # noqa: BLE001 - the app gets its result whatever happens here
             safety.report(f"{self.scope}.read_response")
         self.end()
@@ -83,12 +87,14 @@ class Call:
     def read_chunk(self, chunk: Any) -> None:
         """Read one chunk of a stream, or its decoded JSON."""
         self.sdk.read_chunk(chunk, self.reading)
-        if self.estimate is not None:
+        if self.request.is_delivery:
+            self._book_items()
+        elif self.estimate is not None:
             self.estimate.take(chunk)
 
     def chunk_reader(self) -> Callable[[Any], None]:
         """The shortest way to read a chunk, for those who do it many times."""
-        if self.estimate is not None:
+        if self.estimate is not None or self.request.is_delivery:
             return self.read_chunk
         read_chunk, reading = self.sdk.read_chunk, self.reading
         return lambda chunk: read_chunk(chunk, reading)
@@ -116,6 +122,12 @@ class Call:
                 self.span.end(self.attributes, outcome, error)
         except Exception:  # noqa: BLE001 - may run in garbage collection and in the app's exception handling
             safety.report(f"{self.scope}.end")
+
+    def _book_items(self) -> None:
+        """Book what a delivery has brought, at once: it may bring a hundred thousand answers."""
+        items = self.reading.items
+        while items:
+            spans.book(self.scope, {**self._inherited(), **items.pop(0)})
 
     def _inherited(self) -> Attributes:
         """What a further model inside this call shares with it: who pays, the provider, the place."""

@@ -22,6 +22,8 @@ class Request:
     `retried` is told when that succeeds. `is_hidden` tells which chunks of a stream the app did not ask for. `seen`
     collects answers that the SDK got but may fail to hand over, such as one that its parser refuses after it was
     billed. `is_counted_once` marks a look at an answer that an earlier call may have brought about, and booked.
+    `is_delivery` marks a call that only hands over what was made elsewhere, such as the results of a batch: it is no
+    use of a model itself, and each thing that it brings stands in `Reading.items`.
     `is_lazy` marks a stream whose request is sent when its first chunk is asked for, and not at all when none is.
     `stream_in` names the attribute of the answer (the member, where the answer is a dict) that holds the stream or the
     unread body, where it is not the answer itself. `units` are what the request alone tells of the use, billed when the
@@ -29,8 +31,8 @@ class Request:
     """
 
     __slots__ = (
-        "arguments", "attributes", "body", "is_counted_once", "is_hidden", "is_lazy", "is_stream", "model", "operation",
-        "provider", "retried", "retry", "seen", "stream_in", "units",
+        "arguments", "attributes", "body", "is_counted_once", "is_delivery", "is_hidden", "is_lazy", "is_stream",
+        "model", "operation", "provider", "retried", "retry", "seen", "stream_in", "units",
     )  # fmt: skip
 
     def __init__(self, operation: str, provider: str, model: str | None, *, is_stream: bool = False) -> None:
@@ -46,6 +48,7 @@ class Request:
         self.seen: list[Any] = []
         self.body: Mapping[str, Any] | None = None
         self.is_counted_once = False
+        self.is_delivery = False
         self.is_lazy = False
         self.stream_in: str | None = None
         self.units: Attributes = {}
@@ -55,18 +58,20 @@ class Reading:
     """What is known of the answer so far.
 
     `attributes` hold what goes onto the span. `notes` are the SDK file's own, kept between the chunks of a stream.
-    `children` are answers of further models inside this one, each the attributes of a span of its own. `is_discarded`
+    `children` are answers of further models inside this one, each the attributes of a span of its own; `items` are the
+    answers that a delivery has brought since they were last booked, each a span beside the others. `is_discarded`
     means that the call is no use of a model (a status poll, or an answer already counted).
     """
 
-    __slots__ = ("attributes", "children", "is_discarded", "notes", "request")
+    __slots__ = ("attributes", "children", "is_discarded", "items", "notes", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.attributes: Attributes = {}
         self.notes: dict[str, Any] = {}
         self.children: list[Attributes] = []
-        self.is_discarded = request.is_counted_once
+        self.items: list[Attributes] = []
+        self.is_discarded = request.is_counted_once or request.is_delivery
 
     def put(self, name: str, value: object) -> None:
         """Keep a count or a name; None says nothing and is skipped, 0 is kept."""

@@ -144,6 +144,14 @@ def open_span(scope: str, operation: str, model: str | None, started_ns: int | N
     return CallSpan(span) if span.is_recording() else None
 
 
+def book(scope: str, attributes: Attributes) -> None:
+    """Record a use that was made elsewhere and is known only now, as a span without duration."""
+    model = attributes.get(RESPONSE_MODEL) or attributes.get(REQUEST_MODEL)
+    span = open_span(scope, str(attributes.get(OPERATION, "chat")), str(model) if model else None)
+    if span is not None:
+        span.end(attributes)
+
+
 def base_attributes(operation: str, provider: str, model: str | None) -> Attributes:
     """What every span starts with: who pays, what was asked, of whom."""
     attributes = attribution.current()
