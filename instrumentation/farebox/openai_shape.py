@@ -6,11 +6,12 @@ a `Request` or a `Reading`. Totals include their parts, as OpenAI counts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from farebox import metering, spans
+from farebox import counted, metering, spans
 from farebox.places import Place
 from farebox.reading import Arguments, Reading, Request, fields
 
@@ -26,6 +27,10 @@ OPERATIONS: Mapping[str, str] = {
     "/audio/translations": "transcription",
     "/audio/speech": "speech",
 }
+#: Kind of answer → operation, where no path says it.
+OPERATIONS_BY_OBJECT: Mapping[str, str] = {"text_completion": "text_completion", "list": "embeddings"}
+#: A download that may be the results of a batch.
+FILE_CONTENT = re.compile(r"/files/[^/]+/content")
 #: What others call the ordinary tier: OpenAI, Groq.
 TIERS: Mapping[str, str] = {"default": "standard", "on_demand": "standard"}
 #: Refuse unknown members of a request.
@@ -40,7 +45,7 @@ def read_body(body: Mapping[str, Any], request: Request) -> None:
     if isinstance(tier, str) and tier != "auto":
         request.attributes[spans.SERVICE_TIER] = TIERS.get(tier, tier)
     if request.operation == "speech" and isinstance(body.get("input"), str):
-        request.attributes[spans.INPUT_CHARACTERS] = len(body["input"])
+        request.units[spans.INPUT_CHARACTERS] = len(body["input"])
 
 
 def read_answer(inside: Mapping[str, Any], reading: Reading) -> None:
@@ -48,6 +53,32 @@ def read_answer(inside: Mapping[str, Any], reading: Reading) -> None:
     read_chat(inside, reading)
     if inside.get("usage") is None:
         read_without_usage(inside, reading)
+
+
+def read_batch_line(line: Mapping[str, Any], reading: Reading, read: Callable[[Any, Reading], None]) -> None:
+    """Read one line of a batch's results: an answer of its own, booked once however often the file is fetched.
+
+    `read` reads the answer as it would one that was not in a batch. Lines of other files say no usage.
+    """
+    answer = fields(fields(line.get("response")).get("body"))
+    if answer.get("usage") is None or not counted.is_first(answer.get("id") or line.get("id")):
+        return
+    item = Reading(reading.request)
+    item.attributes[spans.OPERATION] = OPERATIONS_BY_OBJECT.get(str(answer.get("object")), "chat")
+    read(answer, item)
+    item.attributes[spans.BATCH] = True
+    reading.items.append(item.attributes)
+
+
+def read_video(video: Mapping[str, Any], reading: Reading) -> None:
+    """Read a video, which is made in the background and billed by the second: the first look at a finished one counts.
+
+    Nothing is billed for one that failed.
+    """
+    reading.is_discarded = video.get("status") != "completed" or not counted.is_first(video.get("id"))
+    read_names(video, reading)
+    if video.get("seconds") is not None:
+        reading.put(spans.OUTPUT_SECONDS, float(video["seconds"]))
 
 
 def read_without_usage(inside: Mapping[str, Any], reading: Reading) -> None:
@@ -156,7 +187,8 @@ def ask_for_usage(request: Request, place: Place, *, asking: Callable[[], Argume
     request.is_hidden = is_usage_alone
 
     def without(error: Exception) -> Arguments | None:
-        status = getattr(error, "status_code", None)
+        answer = getattr(error, "response", None)
+        status = getattr(error, "status_code", None) or getattr(answer, "status_code", None)
         is_named = "stream_options" in str(error)
         # A host that we do not know may refuse without naming the member.
         if status not in (400, 422) or not (is_named or place.provider is None):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tests.fakes import batches
 from tests.fakes.server import WORDS, Event, FakeServer, Handler
 
 Usage = dict[str, Any]
@@ -54,6 +55,17 @@ DURATION_S = 31.5
 
 
 class _Handler(Handler):
+    def do_GET(self) -> None:
+        """The results of a batch of two chats; the only files there are."""
+        self._read_request()
+        match = re.fullmatch(r"/openai/v1/files/([^/]+)/content", self.path)
+        if match is None:
+            self._send_error(404, None)
+            return
+        self._log(200)
+        chats = [batches.chat_body(f"{match[1]}-{number}", self.model, CHAT) for number in range(2)]
+        self._send_bytes(200, batches.result_file(match[1], chats), "application/octet-stream")
+
     def _chat(self, _: re.Match[str]) -> None:
         is_compound = "compound" in self.model
         usage = COMPOUND if is_compound else CHAT

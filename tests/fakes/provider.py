@@ -26,10 +26,20 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.fakes import batches
 from tests.fakes import usage as figures
 from tests.fakes.server import BEHAVIORS, ERRORS, WORDS, Event, FakeServer, Handler, Served, sse_event
 
 __all__ = ["BEHAVIORS", "ERRORS", "WORDS", "FakeProvider", "Served"]
+
+
+def _batch_object(batch_id: str, results_url: str) -> dict[str, Any]:
+    counts = {"processing": 0, "succeeded": 3, "errored": 1, "canceled": 0, "expired": 1}
+    times = dict.fromkeys(("created_at", "expires_at", "ended_at"), "2026-11-01T00:00:00Z")
+    return {
+        "id": batch_id, "type": "message_batch", "processing_status": "ended", "request_counts": counts,
+        "results_url": results_url, "archived_at": None, "cancel_initiated_at": None, **times,
+    }  # fmt: skip
 
 
 class _Handler(Handler):
@@ -38,10 +48,56 @@ class _Handler(Handler):
         path = urlsplit(self.path).path
         if match := re.fullmatch(r"(?:/v1)?/responses/([^/]+)", path):
             self._retrieve(match[1])
+        elif match := re.fullmatch(r"/v1/files/([^/]+)/content", path):
+            self._file(match[1])
+        elif match := re.fullmatch(r"/v1/videos/([^/]+)", path):
+            self._video_job(match[1])
+        elif match := re.fullmatch(r"/v1/messages/batches/([^/]+)(/results)?", path):
+            self._message_batch(match[1], is_results=bool(match[2]))
         elif path.endswith("/models"):
             self._send_json(200, {"object": "list", "data": []})
         else:
             self._send_error(404, None)
+
+    def _file(self, file_id: str) -> None:
+        """The results of a batch of two chats, a response and an embedding; any other file is text of the app's."""
+        self._log(200)
+        if not file_id.startswith("file-batch"):
+            self._send_bytes(200, b'{"messages": []}\n[1]\nno json\n', "application/octet-stream")
+            return
+        self.model, self.body = "gpt-5", {}
+        response = {**self._response_object("completed", figures.RESPONSES), "id": f"resp_{file_id}"}
+        embedding = {"object": "list", "data": [], "model": "text-embedding-3-small", "usage": figures.EMBEDDINGS}
+        chats = [batches.chat_body(f"{file_id}-{number}", "gpt-4o-2024-08-06", figures.CHAT) for number in range(2)]
+        body = batches.result_file(file_id, [*chats, response, embedding])
+        self._send_bytes(200, body, "application/octet-stream")
+
+    def _video(self, match: re.Match[str]) -> None:
+        video_id = self.fake.new_id("video_")
+        self.model = self.model or "sora-2"
+        self.fake.videos[video_id] = {
+            "id": video_id, "object": "video", "created_at": int(time.time()), "model": self.model, "status": "queued",
+            "progress": 0, "seconds": str(self.body.get("seconds") or "4"), "size": "720x1280",
+            "remixed_from_video_id": match["source"],
+        }  # fmt: skip
+        self._answer(self.fake.videos[video_id], None)
+
+    def _video_job(self, video_id: str) -> None:
+        """Each look brings the video on: queued, in progress, then done, or failed where the model is a failing one."""
+        video = self.fake.videos[video_id]
+        last = "failed" if "failing" in video["model"] else "completed"
+        video["status"] = {"queued": "in_progress", "in_progress": last}.get(video["status"], last)
+        self._answer(video, None)
+
+    def _message_batch(self, batch_id: str, *, is_results: bool) -> None:
+        self.model, self.body = "claude-sonnet-4-5", {}
+        if not is_results:
+            self._answer(_batch_object(batch_id, f"{self.fake.url}/v1/messages/batches/{batch_id}/results"), None)
+            return
+        usage = {**figures.MESSAGES, "service_tier": "batch"}
+        messages = [{**self._message(usage), "id": f"msg_{batch_id}_{number}"} for number in range(3)]
+        self._log(200, usage=usage)
+        self._send_bytes(200, batches.message_results(messages), "application/x-jsonl")
 
     # -- OpenAI
 
@@ -252,6 +308,7 @@ _Handler.routes = (
     (re.compile(r"/audio/transcriptions$"), _Handler._transcription),
     (re.compile(r"/audio/translations$"), _Handler._translation),
     (re.compile(r"/audio/speech$"), _Handler._speech),
+    (re.compile(r"/videos(?:/(?P<source>[^/]+)/remix)?$"), _Handler._video),
     (re.compile(r"/messages(?:/count_tokens)?$"), _Handler._messages),
     (re.compile(r"/model/(?P<model>[^/]+)/(?P<verb>invoke(?:-with-response-stream)?)$"), _Handler._messages),
     (re.compile(r"/models/(?P<model>[^/:]+):(?P<verb>rawPredict|streamRawPredict)$"), _Handler._messages),
@@ -377,6 +434,7 @@ class FakeProvider(FakeServer):
     def __init__(self, port: int = 0) -> None:
         super().__init__(port)
         self.background: dict[str, dict[str, Any]] = {}
+        self.videos: dict[str, dict[str, Any]] = {}
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tests.fakes import batches
 from tests.fakes.server import WORDS, Event, FakeServer, Handler
 
 Usage = dict[str, Any]
@@ -28,6 +29,22 @@ DURATION_S = 12.25
 
 
 class _Handler(Handler):
+    def do_GET(self) -> None:
+        """The results of a batch of two chats; a video that is done at the second look."""
+        self._read_request()
+        self._log(200)
+        if match := re.fullmatch(r"/v1/files/([^/]+)/content", self.path):
+            chats = [batches.chat_body(f"{match[1]}-{number}", self.model, CHAT) for number in range(2)]
+            self._send_bytes(200, batches.result_file(match[1], chats), "application/octet-stream")
+        elif match := re.fullmatch(r"/v2/videos/([^/]+)", self.path):
+            self.fake.looks += 1
+            self._send_json(200, _video(match[1], "completed" if self.fake.looks > 1 else "in_progress"))
+        else:
+            self._send_error(404, None)
+
+    def _video(self, _: re.Match[str]) -> None:
+        self._answer(_video(self.fake.new_id("video-"), "in_progress"), None)
+
     def _chat(self, _: re.Match[str]) -> None:
         head = {"id": self.fake.new_id("o"), "created": int(time.time()), "model": self.model}
         if self.stream:
@@ -90,11 +107,24 @@ _Handler.routes = (
     (re.compile(r"^/v1/rerank$"), _Handler._rerank),
     (re.compile(r"^/v1/audio/(transcriptions|translations)$"), _Handler._transcription),
     (re.compile(r"^/v1/audio/speech$"), _Handler._speech),
+    (re.compile(r"^/v2/videos$"), _Handler._video),
 )
 
 
 class FakeTogether(FakeServer):
     handler = _Handler
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(port)
+        self.looks = 0
+
+
+def _video(video_id: str, status: str) -> dict[str, Any]:
+    outputs = {"cost": 1, "video_url": "https://videos.example/1.mp4"} if status == "completed" else None
+    return {
+        "id": video_id, "object": "video", "model": "minimax/hailuo-02", "status": status, "created_at": 1.0,
+        "seconds": "6", "size": "1366x768", "outputs": outputs,
+    }  # fmt: skip
 
 
 def _chat_events(head: dict[str, Any], usage: Usage | None) -> Iterator[Event]:

@@ -6,10 +6,11 @@ input without what was read from or written to the cache; the conventions count 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from farebox import spans
+from farebox import counted, spans
 from farebox.reading import Attributes, Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
@@ -27,6 +28,7 @@ PROVIDERS: Mapping[str, str] = {
     "BaseVertexClient": "gcp.vertex_ai",
     "BaseFoundryClient": "azure.ai.inference",
 }
+BATCH_RESULTS = re.compile(r"/messages/batches/[^/]+/results")
 NOWHERE = frozenset({"not_available", "global"})
 
 _providers_by_class: dict[type, str | None] = {}
@@ -34,10 +36,12 @@ _providers_by_class: dict[type, str | None] = {}
 
 def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
     sent = Sent(owner, args, kwargs)
-    if sent.method != "post" or sent.path != "/messages":
+    is_delivery = sent.method == "get" and BATCH_RESULTS.fullmatch(sent.path) is not None
+    if not is_delivery and (sent.method != "post" or sent.path != "/messages"):
         return None
     provider = _provider_of_class(type(owner)) or sent.place.provider or "anthropic"
     request = sent.request("chat", provider)
+    request.is_delivery = is_delivery
     region = getattr(owner, "aws_region", None) or (getattr(owner, "region", None) if "vertex" in provider else None)
     if isinstance(region, str) and region not in NOWHERE:
         request.attributes[spans.REGION] = region
@@ -56,6 +60,9 @@ def read_response(response: Any, reading: Reading) -> None:
 
 def read_chunk(chunk: Any, reading: Reading) -> None:
     inside = fields(chunk)
+    if reading.request.is_delivery:
+        _read_result(inside, reading)
+        return
     kind = inside.get("type")
     if kind == "message_start":
         message = fields(inside.get("message"))
@@ -68,6 +75,16 @@ def read_chunk(chunk: Any, reading: Reading) -> None:
         # Cumulative: what it says replaces what message_start said, input included (server tools raise it).
         reading.notes.update(_said(inside.get("usage")))
         _put_usage(reading, is_final=True)
+
+
+def _read_result(line: Mapping[str, Any], reading: Reading) -> None:
+    """Read one result of a batch: a message of its own, booked once however often the results are fetched."""
+    message = fields(fields(line.get("result")).get("message"))
+    if message.get("usage") is None or not counted.is_first(message.get("id")):
+        return
+    item = Reading(reading.request)
+    read_response(message, item)
+    reading.items += [{**attributes, spans.BATCH: True} for attributes in (item.attributes, *item.children)]
 
 
 def _read_message(message: Mapping[str, Any], reading: Reading) -> None:

@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from farebox import spans
-from farebox.openai_shape import OPERATIONS, read_answer, read_body, read_chat_chunk, read_usage
+from farebox.openai_shape import (
+    FILE_CONTENT,
+    OPERATIONS,
+    read_answer,
+    read_batch_line,
+    read_body,
+    read_chat_chunk,
+    read_usage,
+)
 from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
@@ -24,10 +32,12 @@ TARGETS = (
 
 def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
     sent = Sent(owner, args, kwargs)
+    is_delivery = sent.method == "get" and FILE_CONTENT.fullmatch(sent.path) is not None
     operation = OPERATIONS.get(sent.path) if sent.method == "post" else None
-    if operation is None:
+    if operation is None and not is_delivery:
         return None
-    request = sent.request(operation, sent.place.provider or "groq")
+    request = sent.request(operation or "chat", sent.place.provider or "groq")
+    request.is_delivery = is_delivery
     read_body(sent.body, request)
     return request
 
@@ -42,6 +52,9 @@ def read_response(response: Any, reading: Reading) -> None:
 
 def read_chunk(chunk: Any, reading: Reading) -> None:
     inside = fields(chunk)
+    if reading.request.is_delivery:
+        read_batch_line(inside, reading, read_response)
+        return
     read_chat_chunk(inside, reading)
     extra = fields(inside.get("x_groq"))
     if extra.get("usage") is not None:

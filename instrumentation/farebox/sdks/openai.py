@@ -10,8 +10,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from farebox import openai_shape, spans
-from farebox.openai_shape import ask_for_usage, read_answer, read_body, read_chat_chunk, read_names, read_usage
+from farebox import counted, openai_shape, spans
+from farebox.openai_shape import (
+    FILE_CONTENT,
+    ask_for_usage,
+    read_answer,
+    read_batch_line,
+    read_body,
+    read_chat_chunk,
+    read_names,
+    read_usage,
+    read_video,
+)
 from farebox.reading import Arguments, Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
@@ -26,22 +36,23 @@ OPERATIONS: Mapping[str, str] = {**openai_shape.OPERATIONS, "/responses": "chat"
 #: Streams of these say their usage only when asked to.
 ASKED_FOR_USAGE = frozenset({"/chat/completions", "/completions"})
 RETRIEVED = re.compile(r"/responses/[^/]+")
+#: Of a call that hands over answers of a batch; each of them has its own.
+DELIVERY = "batch_results"
 UNFINISHED = frozenset({"queued", "in_progress"})
-COUNTED_MAX = 10_000
+VIDEOS = re.compile(r"/videos(/[^/]+(/remix)?)?")
 
-_counted: dict[str, None] = {}
 _providers_by_class: dict[type, str | None] = {}
 
 
 def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
     sent = Sent(owner, args, kwargs)
-    operation = OPERATIONS.get(sent.path) if sent.method == "post" else None
-    is_retrieval = sent.method == "get" and RETRIEVED.fullmatch(sent.path) is not None
-    if operation is None and not is_retrieval:
+    operation = _operation(sent)
+    if operation is None:
         return None
     provider = sent.place.provider or _provider_of_class(type(owner)) or "openai"
-    request = sent.request(operation or "chat", provider)
-    request.is_counted_once = is_retrieval
+    request = sent.request(operation, provider)
+    request.is_delivery = operation == DELIVERY
+    request.is_counted_once = sent.method == "get" and not request.is_delivery
     read_body(sent.body, request)
     _read_searches(sent.body, request)
     if sent.is_stream and sent.path in ASKED_FOR_USAGE:
@@ -52,13 +63,27 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     return request
 
 
+def _operation(sent: Sent) -> str | None:
+    """What is done; None for what uses no model."""
+    if sent.method in ("get", "post") and VIDEOS.fullmatch(sent.path):
+        return "video_generation"
+    if sent.method == "post":
+        return OPERATIONS.get(sent.path)
+    if sent.method == "get" and RETRIEVED.fullmatch(sent.path):
+        return "chat"
+    return DELIVERY if sent.method == "get" and FILE_CONTENT.fullmatch(sent.path) else None
+
+
 def read_response(response: Any, reading: Reading) -> None:
     inside = fields(response)
+    if reading.request.operation == "video_generation":
+        read_video(inside, reading)
+        return
     if reading.request.is_counted_once or inside.get("status") in UNFINISHED:
         # A status poll, or the start of a background response: the answer that carries usage is the use.
-        reading.is_discarded = not _is_first_with_usage(inside)
+        reading.is_discarded = inside.get("usage") is None or not counted.is_first(inside.get("id"))
     elif inside.get("object") == "response" and inside.get("usage") is not None:
-        _is_first_with_usage(inside)
+        counted.is_first(inside.get("id"))
     read_answer(inside, reading)
     _read_output_items(inside.get("output"), reading)
     if inside.get("svg_usage") is not None:
@@ -76,7 +101,9 @@ def read_chunk(chunk: Any, reading: Reading) -> None:
 def _read_event(inside: Mapping[str, Any], reading: Reading) -> None:
     """Read an event of the Responses API, of an image stream or of a transcript stream."""
     kind = inside.get("type") or ""
-    if kind in ("response.completed", "response.incomplete", "response.failed"):
+    if reading.request.is_delivery:
+        read_batch_line(inside, reading, read_response)
+    elif kind in ("response.completed", "response.incomplete", "response.failed"):
         read_response(inside.get("response"), reading)
     elif kind == "response.created":
         response = fields(inside.get("response"))
@@ -113,17 +140,6 @@ def _read_svg_usage(usage: Any, reading: Reading) -> None:
     second.put(spans.RESPONSE_MODEL, inside.get("model"))
     second.put(spans.REASONING_OUTPUT_TOKENS, inside.get("reasoning_tokens"))
     reading.children.append(second.attributes)
-
-
-def _is_first_with_usage(inside: Mapping[str, Any]) -> bool:
-    """Whether this response carries usage and was not counted before in this process."""
-    response_id = inside.get("id")
-    if inside.get("usage") is None or not isinstance(response_id, str) or response_id in _counted:
-        return False
-    _counted[response_id] = None
-    if len(_counted) > COUNTED_MAX:
-        del _counted[next(iter(_counted))]
-    return True
 
 
 def _asking(sent: Sent) -> Arguments:

@@ -208,6 +208,16 @@ def test_parts_that_do_not_add_up_leave_the_whole(client: groq.Groq, recorder: R
     assert span.attributes["gen_ai.usage.output_tokens"] == 300
 
 
+def test_the_results_of_a_batch_are_a_span_for_each_answer_once(client: groq.Groq, recorder: Recorder) -> None:
+    for _ in range(2):
+        assert client.files.content("file-groq").read().count(b"usage") == 2
+
+    spans = recorder.spans()
+    assert [span.attributes["gen_ai.response.id"] for span in spans] == ["chatcmpl-file-groq-0", "chatcmpl-file-groq-1"]
+    assert all(span.attributes["farebox.batch"] is True for span in spans)
+    assert [span.attributes["gen_ai.usage.input_tokens"] for span in spans] == [180, 180]
+
+
 def test_retries_inside_the_sdk_are_one_span(client: groq.Groq, recorder: Recorder, fake: FakeGroq) -> None:
     chat(client, model=f"flaky:{MODEL}")
 

@@ -218,6 +218,38 @@ def test_chat_without_an_own_address_goes_to_togethers_other_host(recorder: Reco
     assert recorder.usage() == {"input_tokens": 1, "output_tokens": 2}
 
 
+def test_the_results_of_a_batch_are_a_span_for_each_answer_once(client: together.Together, recorder: Recorder) -> None:
+    for _ in range(2):
+        assert client.files.content("file-together").read().count(b"usage") == 2
+
+    spans = recorder.spans()
+    assert [span.attributes["farebox.batch"] for span in spans] == [True, True]
+    assert [span.attributes["gen_ai.usage.output_tokens"] for span in spans] == [33, 33]
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_video_is_booked_by_its_seconds_when_it_is_first_seen_done(
+    fake: FakeTogether, recorder: Recorder, is_async: bool
+) -> None:
+    async def make(client: together.AsyncTogether) -> None:
+        job = await client.videos.create(model="minimax/hailuo-02", prompt="A tram")
+        for _ in range(3):
+            await client.videos.retrieve(job.id)
+
+    if is_async:
+        run_async(fake, make)
+    else:
+        client = together.Together(base_url=fake.url, api_key="key")
+        job = client.videos.create(model="minimax/hailuo-02", prompt="A tram")
+        for _ in range(3):
+            client.videos.retrieve(job.id)
+
+    span = recorder.one()
+    assert span.name == "video_generation"
+    assert span.attributes["gen_ai.response.model"] == "minimax/hailuo-02"
+    assert recorder.usage() == {"output_seconds": 6.0}
+
+
 def test_retries_inside_the_sdk_are_one_span(client: together.Together, recorder: Recorder, fake: FakeTogether) -> None:
     chat(client, model=f"flaky:{MODEL}")
 
