@@ -12,7 +12,6 @@ Run `python -m tests.fakes.provider --port 0`: the first line of the output is i
 from __future__ import annotations
 
 import argparse
-import binascii
 import contextlib
 import itertools
 import json
@@ -28,6 +27,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fakes import batches
 from tests.fakes import usage as figures
+from tests.fakes.aws import frame
 from tests.fakes.server import BEHAVIORS, ERRORS, WORDS, Event, FakeServer, Handler, Served, sse_event
 
 __all__ = ["BEHAVIORS", "ERRORS", "WORDS", "FakeProvider", "Served"]
@@ -414,16 +414,8 @@ def _pieces(block: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _aws_event(_: str | None, data: dict[str, Any]) -> bytes:
-    """Frame one event as application/vnd.amazon.eventstream does: prelude, headers, payload, two checksums."""
     payload = json.dumps({"bytes": b64encode(json.dumps(data).encode()).decode()}).encode()
-    named = {":message-type": "event", ":event-type": "chunk", ":content-type": "application/json"}
-    headers = b"".join(
-        struct.pack("!B", len(key)) + key.encode() + struct.pack("!BH", 7, len(value)) + value.encode()
-        for key, value in named.items()
-    )
-    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
-    message = prelude + struct.pack("!I", binascii.crc32(prelude)) + headers + payload
-    return message + struct.pack("!I", binascii.crc32(message))
+    return frame({":message-type": "event", ":event-type": "chunk", ":content-type": "application/json"}, payload)
 
 
 class FakeProvider(FakeServer):
