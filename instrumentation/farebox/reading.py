@@ -60,16 +60,18 @@ class Reading:
     `attributes` hold what goes onto the span. `notes` are the SDK file's own, kept between the chunks of a stream.
     `children` are answers of further models inside this one, each the attributes of a span of its own; `items` are the
     answers that a delivery has brought since they were last booked, each a span beside the others. `is_discarded`
-    means that the call is no use of a model (a status poll, or an answer already counted).
+    means that the call is no use of a model (a status poll, or an answer already counted). `ending` is the outcome that
+    a stream states itself, for SDKs that stop reading there.
     """
 
-    __slots__ = ("attributes", "children", "is_discarded", "items", "notes", "request")
+    __slots__ = ("attributes", "children", "ending", "is_discarded", "items", "notes", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.attributes: Attributes = {}
         self.notes: dict[str, Any] = {}
         self.children: list[Attributes] = []
+        self.ending: str | None = None
         self.items: list[Attributes] = []
         self.is_discarded = request.is_counted_once or request.is_delivery
 

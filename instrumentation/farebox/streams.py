@@ -128,7 +128,7 @@ class StreamMeter:
     def _end_unread(self, outcome: str) -> None:
         if self.is_waiting:
             self._call.span.discard()
-        self._call.end(outcome)
+        self._call.end(self._reading.ending or outcome)
 
 
 class StreamProxy(Proxy):
