@@ -52,6 +52,7 @@ SDKS: Mapping[str, str] = {
     "cohere": "cohere",
     "google_genai": "google.genai",
     "groq": "groq",
+    "huggingface_hub": "huggingface_hub",
     "mistralai": "mistralai",
     "ollama": "ollama",
     "openai": "openai",
