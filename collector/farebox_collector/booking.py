@@ -79,6 +79,7 @@ def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledge
         collector_id=ledger.collector_id,
         batch_ids=[batch.id for batch in fresh],
         writer_slot=ledger.writer_slot,
+        are_new=True,
     )
     outcome.duplicates = len(events) - outcome.rows
     if changed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Select, select
 from sqlalchemy.sql.schema import Table
@@ -17,6 +17,17 @@ _Item = TypeVar("_Item")
 def marks(count: int, database: str) -> str:
     """Write that many parameter marks in the driver's style."""
     return ", ".join(["?" if database == "sqlite" else "%s"] * count)
+
+
+def among(column: str, items: Sequence[_Item], database: str) -> tuple[str, Sequence[Any]]:
+    """Write that a column holds one of some items: (condition, parameters).
+
+    SQLite's list is padded to a power of two with the last item, so that few different statements are ever prepared.
+    """
+    if database != "sqlite":
+        return f"{column} = ANY(%s)", [list(items)]
+    missing = (1 << (len(items) - 1).bit_length()) - len(items)
+    return f"{column} IN ({marks(len(items) + missing, database)})", [*items, *items[-1:] * missing]
 
 
 def quoted(names: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from farebox_ledger.errors import NotFound
 from farebox_ledger.store.rows import clean_text, user_reference
 from farebox_ledger.store.schema import users
 from farebox_ledger.store.scope import Scope, require, within
-from farebox_ledger.store.statements import chunks, marks
+from farebox_ledger.store.statements import among, chunks, marks
 from farebox_ledger.usage import UsageEvent
 
 UserKey: TypeAlias = tuple[int, str]
@@ -107,11 +107,17 @@ def _seen(events: Iterable[UsageEvent]) -> dict[UserKey, tuple[str | None, int]]
 
 def _known(connection: Connection, keys: Sequence[UserKey]) -> dict[UserKey, User]:
     known: dict[UserKey, User] = {}
+    database = connection.dialect.name
     for org_id in sorted({org_id for org_id, _ in keys}):
         references = [reference for organization, reference in keys if organization == org_id]
         for part in chunks(references):
-            found = connection.execute(select(users).where(users.c.org_id == org_id, users.c.user_ref.in_(part)))
-            known.update(((row.org_id, row.user_ref), _user(row)) for row in found)
+            is_asked, asked = among("user_ref", part, database)
+            found = connection.exec_driver_sql(
+                "SELECT org_id, user_ref, email, first_seen_us, erased_at_us FROM users "
+                f"WHERE org_id = {marks(1, database)} AND {is_asked}",
+                (org_id, *asked),
+            )
+            known.update(((user.org_id, user.user_ref), user) for user in map(_user, found))
     return known
 
 

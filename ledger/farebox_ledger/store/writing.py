@@ -24,7 +24,6 @@ from sqlalchemy import (
     Engine,
     Integer,
     LargeBinary,
-    Select,
     SmallInteger,
     Text,
     delete,
@@ -42,12 +41,11 @@ from farebox_ledger.store.rollups import Tally, post
 from farebox_ledger.store.rows import POSITION, Record, RowValues, event_of, row_key, row_probes, row_values
 from farebox_ledger.store.schema import (
     BOOKED_COLUMNS,
-    booked_batches,
     usage_rows,
     writers,
 )
 from farebox_ledger.store.scope import AllOrganizations, Scope, require
-from farebox_ledger.store.statements import chunks, marks, quoted
+from farebox_ledger.store.statements import among, chunks, marks, quoted
 from farebox_ledger.store.timeline import nearby_days
 from farebox_ledger.store.users import note_users
 from farebox_ledger.usage import BillingStatus, Reason, UsageEvent
@@ -61,6 +59,8 @@ LEASE_US: Final = 3_600_000_000
 _TRACE_LOCKS: Final = 0x6662_7472  # "fbtr": the class of advisory locks that traces are locked in
 _TRACE_BUCKETS: Final = 1 << 20
 _WRITER_LOCK: Final = 0x6661_7265_626F_7802
+
+_ALL_COLUMNS: Final = quoted(column.name for column in usage_rows.columns)
 
 _Incoming: TypeAlias = dict[tuple[int, bytes], RowValues]
 _TraceKey: TypeAlias = tuple[int, int, bytes]
@@ -92,19 +92,22 @@ def book(
     collector_id: str | None,
     batch_ids: Sequence[int],
     writer_slot: int,
+    are_new: bool = False,
 ) -> int:
     """Book events with their charges and say how many rows were inserted; the others stood already.
 
     A span that stands on the day before or after, because it was sent before with another end, is a duplicate as well.
-    `batch_ids` are recorded for `collector_id` (None: the rows come from no collector).
+    `batch_ids` are recorded for `collector_id` (None: the rows come from no collector). `are_new` says that the caller
+    has locked the events' traces in this transaction and found none of the events in `booked_events` since.
 
     Raises:
         InvalidInput: an event is outside the scope, or holds what no row can hold, such as a negative count.
     """
     incoming = _incoming(scope, bookings)
-    lock_traces(connection, scope, {(key[0], row[POSITION["trace_id"]]) for key, row in incoming.items()})
+    if not are_new:
+        lock_traces(connection, scope, {(key[0], row[POSITION["trace_id"]]) for key, row in incoming.items()})
     with refusals():
-        for standing in _standing(connection, incoming):
+        for standing in () if are_new else _standing(connection, incoming):
             del incoming[standing]
         inserted = _insert_rows(connection, sorted(incoming.values(), key=row_key))
         tally = Tally()
@@ -149,22 +152,22 @@ def booked_events(connection: Connection, scope: Scope, traces: Collection[_Trac
     for org_id, trace_ids in _by_organization(days):
         span = [day for trace_id in trace_ids for day in days[org_id, trace_id]]
         for part in chunks(trace_ids):
-            rows = connection.execute(_trace_statement(org_id, part, min(span), max(span)))
-            found += [_booked(row) for row in rows.mappings() if row["day"] in days[org_id, bytes(row["trace_id"])]]
+            rows = _rows_of_traces(connection, org_id, part, min(span), max(span))
+            found += [_booked(row) for row in rows if row["day"] in days[org_id, bytes(row["trace_id"])]]
     return sorted(found, key=lambda booked: (booked.event.org_id, booked.day, booked.event.usage_id))
 
 
 def seen_batches(connection: Connection, collector_id: str, batch_ids: Collection[int]) -> set[int]:
     """Say which of a collector's batches are in the books already."""
     seen: set[int] = set()
+    database = connection.dialect.name
     for part in chunks(sorted(batch_ids)):
-        seen.update(
-            connection.scalars(
-                select(booked_batches.c.batch_id).where(
-                    booked_batches.c.collector_id == collector_id, booked_batches.c.batch_id.in_(part)
-                )
-            )
+        is_asked, asked = among("batch_id", part, database)
+        found = connection.exec_driver_sql(
+            f"SELECT batch_id FROM booked_batches WHERE collector_id = {marks(1, database)} AND {is_asked}",
+            (collector_id, *asked),
         )
+        seen.update(batch_id for (batch_id,) in found)
     return seen
 
 
@@ -210,21 +213,16 @@ def _laid_out(booking: Booking) -> RowValues:
 def _standing(connection: Connection, incoming: _Incoming) -> set[tuple[int, bytes]]:
     """Find which of the rows stand already, on their own day or next to it."""
     standing: set[tuple[int, bytes]] = set()
+    database = connection.dialect.name
     for org_id, day, part in row_probes(incoming.values()):
+        is_asked, asked = among("usage_id", part, database)
         found = connection.exec_driver_sql(
-            _probe_statement(len(part), connection.dialect.name), (org_id, *nearby_days(day), *part)
+            f"SELECT usage_id FROM usage_rows WHERE org_id = {marks(1, database)} "
+            f"AND day IN ({marks(3, database)}) AND {is_asked}",
+            (org_id, *nearby_days(day), *asked),
         )
         standing.update((org_id, bytes(usage_id)) for (usage_id,) in found)
     return standing
-
-
-@cache
-def _probe_statement(count: int, database: str) -> str:
-    mark = marks(1, database)
-    return (
-        f"SELECT usage_id FROM usage_rows WHERE org_id = {mark} AND day IN ({marks(3, database)}) "
-        f"AND usage_id IN ({marks(count, database)})"
-    )
 
 
 def _insert_rows(connection: Connection, rows: list[RowValues]) -> list[RowValues]:
@@ -300,12 +298,17 @@ def _insert_statement(database: str) -> str:
     return f"INSERT INTO usage_rows ({quoted(BOOKED_COLUMNS)}) VALUES ({values}) ON CONFLICT DO NOTHING"
 
 
-def _trace_statement(org_id: int, trace_ids: Sequence[bytes], first_day: int, last_day: int) -> Select[Any]:
-    return select(usage_rows).where(
-        usage_rows.c.org_id == org_id,
-        usage_rows.c.trace_id.in_(trace_ids),
-        usage_rows.c.day.between(first_day, last_day),
+def _rows_of_traces(
+    connection: Connection, org_id: int, trace_ids: Sequence[bytes], first_day: int, last_day: int
+) -> Iterable[Record]:
+    database = connection.dialect.name
+    is_asked, asked = among("trace_id", trace_ids, database)
+    found = connection.exec_driver_sql(
+        f"SELECT {_ALL_COLUMNS} FROM usage_rows WHERE org_id = {marks(1, database)} AND {is_asked} "
+        f"AND day BETWEEN {marks(1, database)} AND {marks(1, database)}",
+        (org_id, *asked, first_day, last_day),
     )
+    return found.mappings()
 
 
 def _by_organization(traces: Iterable[tuple[int, bytes]]) -> list[tuple[int, list[bytes]]]:
