@@ -10,6 +10,7 @@ hold JSON hold it as text, written by us and never searched on a hot path.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from sqlalchemy import (
@@ -70,6 +71,19 @@ def one_of(column: str, closed_list: Any) -> CheckConstraint:
     """Let a column hold nothing but the values of a Literal (or NULL, where the column may)."""
     values = ", ".join(f"'{value}'" for value in get_args(closed_list))
     return CheckConstraint(f"{column} IN ({values})", name=f"{column}_known")
+
+
+def any_of(column: str, values: Iterable[str]) -> str:
+    """Write `column IN values` as comparisons, for the checks and indexes of rows that are written by the thousand.
+
+    For a list of more than two, SQLite builds a table of it anew for every row: a quarter of the whole insert.
+    """
+    return "(" + " OR ".join(f"{column} = '{value}'" for value in values) + ")"
+
+
+def checked_one_of(column: str, closed_list: Any) -> CheckConstraint:
+    """Do what `one_of` does, in the words of `any_of`."""
+    return CheckConstraint(any_of(column, get_args(closed_list)), name=f"{column}_known")
 
 
 def not_negative(*columns: str) -> tuple[CheckConstraint, ...]:
@@ -204,10 +218,10 @@ def _charge_checks() -> tuple[CheckConstraint, ...]:
     """Unknown is not zero, and every cent is in exactly one part (laws 4 and 5)."""
     no_parts = " AND ".join(f"{part} IS NULL" for part in COST_PARTS)
     return (
-        one_of("billing_status", BillingStatus),
-        one_of("reason", Reason),
+        checked_one_of("billing_status", BillingStatus),
+        checked_one_of("reason", Reason),
         CheckConstraint(
-            "(cost_pico IS NOT NULL) = (billing_status IN ('billed', 'assumed', 'partial', 'free'))",
+            f"(cost_pico IS NOT NULL) = {any_of('billing_status', ('billed', 'assumed', 'partial', 'free'))}",
             name="cost_known_when_charged",
         ),
         CheckConstraint(
@@ -221,7 +235,7 @@ def _charge_checks() -> tuple[CheckConstraint, ...]:
 UNSETTLED_STATUSES: Final[tuple[BillingStatus, ...]] = ("unpriced", "partial", "assumed")
 """The statuses of rows that a better price could still settle."""
 
-UNSETTLED: Final = "billing_status IN ('unpriced', 'partial', 'assumed')"
+UNSETTLED: Final = any_of("billing_status", UNSETTLED_STATUSES)
 """What a statement has to say word for word, so that planners use the partial index of those rows."""
 
 usage_rows = Table(
@@ -235,9 +249,9 @@ usage_rows = Table(
     required("charge_version", Integer, default="1"),
     CheckConstraint("day BETWEEN 20200101 AND 99991231", name="day_is_a_date"),
     CheckConstraint("length(usage_id) = 16", name="usage_id_is_128_bits"),
-    one_of("kind", EventKind),
-    one_of("status", CallStatus),
-    one_of("tokens_source", TokensSource),
+    checked_one_of("kind", EventKind),
+    checked_one_of("status", CallStatus),
+    checked_one_of("tokens_source", TokensSource),
     *not_negative(*TOKEN_COLUMNS),
     *_charge_checks(),
     Index("ix_usage_rows_occurred", "org_id", "occurred_at_us", "usage_id"),
@@ -256,6 +270,17 @@ usage_rows = Table(
         "org_id",
         "occurred_at_us",
         "usage_id",
+        sqlite_where=text(UNSETTLED),
+        postgresql_where=text(UNSETTLED),
+    ),
+    Index(
+        "ix_usage_rows_group",
+        "org_id",
+        "provider",
+        "model",
+        "reason",
+        "billing_status",
+        "occurred_at_us",
         sqlite_where=text(UNSETTLED),
         postgresql_where=text(UNSETTLED),
     ),

@@ -166,21 +166,26 @@ def create_tables() -> None:
         sa.Column("cause", sa.Text(), nullable=False),
         sa.Column("replaced_at_us", BIG, nullable=False),
         sa.CheckConstraint(
-            "(cost_pico IS NOT NULL) = (billing_status IN ('billed', 'assumed', 'partial', 'free'))",
+            "(cost_pico IS NOT NULL) = (billing_status = 'billed' OR billing_status = 'assumed' OR "
+            "billing_status = 'partial' OR billing_status = 'free')",
             name=op.f("ck_charge_versions_cost_known_when_charged"),
         ),
         sa.CheckConstraint(
             "billing_status <> 'free' OR cost_pico = 0", name=op.f("ck_charge_versions_free_costs_nothing")
         ),
         sa.CheckConstraint(
-            "billing_status IN ('billed', 'free', 'partial', 'assumed', 'unpriced', 'not_billable', 'suppressed')",
+            "(billing_status = 'billed' OR billing_status = 'free' OR billing_status = 'partial' OR "
+            "billing_status = 'assumed' OR billing_status = 'unpriced' OR billing_status = 'not_billable' OR "
+            "billing_status = 'suppressed')",
             name=op.f("ck_charge_versions_billing_status_known"),
         ),
         sa.CheckConstraint(
-            "reason IN ('unknown_provider', 'unknown_model', 'model_missing', 'ambiguous_model', 'no_price_at_time', "
-            "'no_rate_for_dimension', 'no_rate_for_tier', 'missing_usage', 'stream_without_usage', 'invalid_usage', "
-            "'error_no_usage', 'currency_unsupported', 'duplicate_response', 'covered_by_child', 'twin', "
-            "'aggregate_only', 'needs_review', 'archived')",
+            "(reason = 'unknown_provider' OR reason = 'unknown_model' OR reason = 'model_missing' OR "
+            "reason = 'ambiguous_model' OR reason = 'no_price_at_time' OR reason = 'no_rate_for_dimension' OR "
+            "reason = 'no_rate_for_tier' OR reason = 'missing_usage' OR reason = 'stream_without_usage' OR "
+            "reason = 'invalid_usage' OR reason = 'error_no_usage' OR reason = 'currency_unsupported' OR "
+            "reason = 'duplicate_response' OR reason = 'covered_by_child' OR reason = 'twin' OR "
+            "reason = 'aggregate_only' OR reason = 'needs_review' OR reason = 'archived')",
             name=op.f("ck_charge_versions_reason_known"),
         ),
         sa.CheckConstraint(
@@ -453,24 +458,33 @@ def create_tables() -> None:
         sa.Column("lines", sa.Text(), nullable=True),
         sa.Column("charge_version", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.CheckConstraint(
-            "(cost_pico IS NOT NULL) = (billing_status IN ('billed', 'assumed', 'partial', 'free'))",
+            "(cost_pico IS NOT NULL) = (billing_status = 'billed' OR billing_status = 'assumed' OR "
+            "billing_status = 'partial' OR billing_status = 'free')",
             name=op.f("ck_usage_rows_cost_known_when_charged"),
         ),
         sa.CheckConstraint("billing_status <> 'free' OR cost_pico = 0", name=op.f("ck_usage_rows_free_costs_nothing")),
         sa.CheckConstraint(
-            "billing_status IN ('billed', 'free', 'partial', 'assumed', 'unpriced', 'not_billable', 'suppressed')",
+            "(billing_status = 'billed' OR billing_status = 'free' OR billing_status = 'partial' OR "
+            "billing_status = 'assumed' OR billing_status = 'unpriced' OR billing_status = 'not_billable' OR "
+            "billing_status = 'suppressed')",
             name=op.f("ck_usage_rows_billing_status_known"),
         ),
-        sa.CheckConstraint("kind IN ('call', 'container')", name=op.f("ck_usage_rows_kind_known")),
+        sa.CheckConstraint("(kind = 'call' OR kind = 'container')", name=op.f("ck_usage_rows_kind_known")),
         sa.CheckConstraint(
-            "reason IN ('unknown_provider', 'unknown_model', 'model_missing', 'ambiguous_model', 'no_price_at_time', "
-            "'no_rate_for_dimension', 'no_rate_for_tier', 'missing_usage', 'stream_without_usage', 'invalid_usage', "
-            "'error_no_usage', 'currency_unsupported', 'duplicate_response', 'covered_by_child', 'twin', "
-            "'aggregate_only', 'needs_review', 'archived')",
+            "(reason = 'unknown_provider' OR reason = 'unknown_model' OR reason = 'model_missing' OR "
+            "reason = 'ambiguous_model' OR reason = 'no_price_at_time' OR reason = 'no_rate_for_dimension' OR "
+            "reason = 'no_rate_for_tier' OR reason = 'missing_usage' OR reason = 'stream_without_usage' OR "
+            "reason = 'invalid_usage' OR reason = 'error_no_usage' OR reason = 'currency_unsupported' OR "
+            "reason = 'duplicate_response' OR reason = 'covered_by_child' OR reason = 'twin' OR "
+            "reason = 'aggregate_only' OR reason = 'needs_review' OR reason = 'archived')",
             name=op.f("ck_usage_rows_reason_known"),
         ),
-        sa.CheckConstraint("status IN ('ok', 'error', 'cancelled')", name=op.f("ck_usage_rows_status_known")),
-        sa.CheckConstraint("tokens_source IN ('reported', 'clamped')", name=op.f("ck_usage_rows_tokens_source_known")),
+        sa.CheckConstraint(
+            "(status = 'ok' OR status = 'error' OR status = 'cancelled')", name=op.f("ck_usage_rows_status_known")
+        ),
+        sa.CheckConstraint(
+            "(tokens_source = 'reported' OR tokens_source = 'clamped')", name=op.f("ck_usage_rows_tokens_source_known")
+        ),
         sa.CheckConstraint(
             "COALESCE(cost_pico = cost_input_pico + cost_output_pico + cost_cache_read_pico + cost_cache_write_pico + "
             "cost_other_pico, cost_pico IS NULL AND cost_input_pico IS NULL AND cost_output_pico IS NULL AND "

@@ -13,13 +13,20 @@ branch_labels = None
 depends_on = None
 
 BIG: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-UNSETTLED: Final = "billing_status IN ('unpriced', 'partial', 'assumed')"
+UNSETTLED: Final = "(billing_status = 'unpriced' OR billing_status = 'partial' OR billing_status = 'assumed')"
 WAITING: Final = "status IN ('queued', 'running')"
 
 TABLES: Final = ("ignored_groups", "jobs", "rollup_day_reason")
 
+INDEXES: Final = {
+    "ix_usage_rows_unsettled": ["org_id", "occurred_at_us", "usage_id"],
+    "ix_usage_rows_group": ["org_id", "provider", "model", "reason", "billing_status", "occurred_at_us"],
+}
 # As in 0001: SQLite plans by statistics, and has none of an empty table.
-STATISTICS: Final = "INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('usage_rows', 'ix_usage_rows_unsettled', '{}')"
+STATISTICS: Final = {
+    "ix_usage_rows_unsettled": "200000 2000 2 1",
+    "ix_usage_rows_group": "200000 2000 1000 500 400 400 2",
+}
 
 DIMENSIONS: Final = ("provider", "model", "billing_status", "reason", "currency")
 TOKENS: Final = (
@@ -81,22 +88,19 @@ MEASURES: Final = (
 
 def upgrade() -> None:
     create_tables()
-    op.create_index(
-        "ix_usage_rows_unsettled",
-        "usage_rows",
-        ["org_id", "occurred_at_us", "usage_id"],
-        unique=False,
-        sqlite_where=sa.text(UNSETTLED),
-        postgresql_where=sa.text(UNSETTLED),
-    )
+    for name, columns in INDEXES.items():
+        unsettled = sa.text(UNSETTLED)
+        op.create_index(name, "usage_rows", columns, unique=False, sqlite_where=unsettled, postgresql_where=unsettled)
     if op.get_bind().dialect.name == "sqlite":
-        op.execute(STATISTICS.format("200000 2000 2 1"))
+        for name, rows in STATISTICS.items():
+            op.execute(f"INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('usage_rows', '{name}', '{rows}')")
         op.execute("ANALYZE sqlite_schema")  # lets this connection read them, as others do when they open
     fill_rollup()
 
 
 def downgrade() -> None:
-    op.drop_index("ix_usage_rows_unsettled", table_name="usage_rows")
+    for name in INDEXES:
+        op.drop_index(name, table_name="usage_rows")
     for table in TABLES:
         op.drop_table(table)
 
