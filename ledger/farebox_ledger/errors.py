@@ -7,6 +7,7 @@ LedgerError
 ├── Conflict              the change contradicts what stands; names what it contradicts
 ├── Outdated              the change was made for a version that is no longer current
 ├── LeaseLost             a job belongs to another process by now; what this one was about to commit must not be
+├── CatalogUnusable       a price catalog cannot be fetched or read; nothing was changed by it
 └── DatabaseNotReady      the database cannot be used as it is; the message names the command that cures it
 """
 
@@ -68,6 +69,10 @@ class LeaseLost(LedgerError):
         """Name the job."""
         super().__init__(f"job {job_id} is no longer held by this process")
         self.job_id = job_id
+
+
+class CatalogUnusable(LedgerError):
+    """A price catalog cannot be fetched or read; the message says why, and nothing was changed."""
 
 
 class DatabaseNotReady(LedgerError):
