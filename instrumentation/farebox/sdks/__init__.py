@@ -49,6 +49,7 @@ class Target:
 #: SDK file → the import that makes us load it.
 SDKS: Mapping[str, str] = {
     "anthropic": "anthropic",
+    "azure_ai_inference": "azure.ai.inference",
     "cohere": "cohere",
     "google_genai": "google.genai",
     "groq": "groq",
