@@ -18,7 +18,7 @@ KIND_CLIENT: Final = 3
 STATUS_ERROR: Final = 2
 
 
-class Span(msgspec.Struct, array_like=True):
+class Span(msgspec.Struct, array_like=True, gc=False):
     """One span with its allow-listed attributes, those of its resource among them.
 
     Times are microseconds since 1970 in UTC; `end_us` falls back to the start when the emitter sent no end.

@@ -19,7 +19,7 @@ from farebox_collector.decode import (
     decode_protobuf,
 )
 from farebox_collector.errors import Malformed
-from tests.collector.emitting import CALL, Emitted, json_request, json_span, protobuf
+from tests.collector.emitting import CALL, Emitted, Value, json_request, json_span, protobuf
 
 NOW_NS = 1_763_690_000_000_000_000
 NOW_US = NOW_NS // 1000
@@ -218,23 +218,52 @@ def varint(number: int) -> bytes:
     return encoded + bytes([number])
 
 
-def test_deep_nesting_is_refused() -> None:
-    value = AnyValue(string_value="bottom")
-    raw = value.SerializeToString()
+def nested(key: bytes) -> bytes:
+    """A request with one span whose attribute is 2,000 lists deep; the span has no times."""
+    raw = AnyValue(string_value="bottom").SerializeToString()
     for _ in range(2000):
         array = b"\x0a" + varint(len(raw)) + raw
         raw = b"\x2a" + varint(len(array)) + array
-    key = b"\x0a\x0agen_ai.any\x12" + varint(len(raw)) + raw
-    span = b"\x0a\x10" + b"t" * 16 + b"\x12\x08" + b"s" * 8 + b"\x4a" + varint(len(key)) + key
+    pair = b"\x0a" + varint(len(key)) + key + b"\x12" + varint(len(raw)) + raw
+    span = b"\x0a\x10" + b"t" * 16 + b"\x12\x08" + b"s" * 8 + b"\x4a" + varint(len(pair)) + pair
     for field in (b"\x12", b"\x12", b"\x0a"):
         span = field + varint(len(span)) + span
+    return span
 
+
+def test_deep_nesting_is_refused_where_it_would_be_read() -> None:
     with pytest.raises(Malformed):
-        decode_protobuf(span, SELECTION, NOW_US)
+        decode_protobuf(nested(b"gen_ai.request.model"), SELECTION, NOW_US)
+    unread = decode_protobuf(nested(b"gen_ai.any"), SELECTION, NOW_US)
+    assert [rejected.reason for rejected in unread.rejected] == ["clock_skew"]
     for depth in (2_000, 100_000):
         deep = b'{"arrayValue":{"values":[' * depth + b"]}}" * depth
         with pytest.raises(Malformed):
             decode_json(in_request("@").replace(b'"@"', b'{"attributes":[{"value":' + deep + b"}]}"), SELECTION, NOW_US)
+
+
+COUNTS = (0, 1, 127, 128, 300, 16_383, 16_384, 2**31, 2**40, 2**63 - 1, -1, -(2**63))
+TEXTS = ("x", "é" * 20, "x" * 32, "x" * 33, "x" * 125, "x" * 126, "x" * 127, "x" * 128, "x" * 4096)
+
+
+@pytest.mark.parametrize("value", [*COUNTS, *TEXTS, 0.0, 0.7, -2.0, True, False, ["a", "b"]], ids=str)
+def test_every_value_is_read_as_it_was_written(value: Value) -> None:
+    body = protobuf(Emitted(1, {**CALL, "farebox.project": value}, end_ns=NOW_NS))
+
+    for _ in range(2):  # the second time from what is remembered
+        read = decode_protobuf(body, SELECTION, NOW_US).spans[0].attributes["farebox.project"]
+        assert (read, type(read)) == (value, type(value))
+
+
+def test_a_value_whose_bytes_are_odd_is_read_as_protobuf_means_it() -> None:
+    raw = b"\x0a\x01a\x0a\x01b"  # a text twice: the last one counts
+    padded = b"\x18\x81\x80\x00"  # 1, written longer than it has to be
+    for odd, meant in ((raw, "b"), (padded, 1), (b"\x0a\x81\x00a", "a")):
+        marker = b"\x0a" + bytes([len(odd) - 2]) + b"X" * (len(odd) - 2)
+        body = protobuf(Emitted(1, {**CALL, "farebox.project": "X" * (len(odd) - 2)}, end_ns=NOW_NS))
+        assert marker in body
+        span = decode_protobuf(body.replace(marker, odd), SELECTION, NOW_US).spans[0]
+        assert span.attributes["farebox.project"] == meant
 
 
 def test_broken_utf_8_in_a_value_costs_nothing() -> None:

@@ -14,7 +14,6 @@ from farebox_collector import spans_pb2
 from farebox_collector.decode.reduction import (
     MAX_LIST_ITEMS,
     MAX_SCOPE_CHARACTERS,
-    MAX_TEXT_CHARACTERS,
     Decoded,
     Reduction,
     Selection,
@@ -28,6 +27,8 @@ from farebox_collector.spans import STATUS_ERROR, AttributeValue, Span
 
 _TRACE_ID_HEAD: Final = b"\n\x10"  # field 1, 16 bytes: how every serializer in field order begins a span
 _SPAN_ID_HEAD: Final = b"\x12\x08"  # field 2, 8 bytes
+_TEXT_TAG: Final = 10  # AnyValue's field 1, a text, and field 3, a whole number
+_COUNT_TAG: Final = b"\x18"
 _ZERO_TRACE_ID: Final = bytes(16)
 _ZERO_SPAN_ID: Final = bytes(8)
 
@@ -52,7 +53,7 @@ def decode_protobuf(body: bytes, selection: Selection, now_us: int) -> Decoded:
                     _count_other(raw, reduction)
                     continue
                 if inherited is None:
-                    inherited = _attributes(resource_spans.resource.attributes, selection.keys, {})
+                    inherited = _inherited(resource_spans.resource, selection.keys)
                 _read_span(raw, scope, inherited, reduction)
     return reduction.finish()
 
@@ -91,14 +92,22 @@ def _count_other(raw: bytes, reduction: Reduction) -> None:
     reduction.count_other(identity.trace_id, identity.span_id, raw)
 
 
+def _inherited(resource: spans_pb2.Resource, keys: frozenset[str]) -> dict[str, AttributeValue]:
+    try:
+        return _attributes(resource.attributes, keys, {})
+    except DecodeError as error:
+        raise Malformed(f"the attributes of a resource cannot be read: {error}") from None
+
+
 def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], reduction: Reduction) -> None:
+    selection = reduction.selection
     try:
         span = spans_pb2.Span.FromString(raw)
+        attributes = _attributes(span.attributes, selection.keys, inherited.copy())
     except DecodeError as error:
         reduction.reject("malformed_span", str(error), raw)
         return
     start_us, end_us = reduced_times(span.start_time_unix_nano, span.end_time_unix_nano)
-    selection = reduction.selection
     status = span.status
     code = status.code
     plain = Span(
@@ -111,32 +120,59 @@ def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], red
         end_us,
         code == STATUS_ERROR,
         error_text(_text(status.message), code, selection) if code else None,
-        _attributes(span.attributes, selection.keys, inherited.copy()),
+        attributes,
     )
     reduction.sort_in(plain, raw)
 
 
 def _attributes(
-    source: Mapping[str, spans_pb2.Value], keys: frozenset[str], into: dict[str, AttributeValue]
+    source: Mapping[str, bytes], keys: frozenset[str], into: dict[str, AttributeValue]
 ) -> dict[str, AttributeValue]:
     for key in source:
         if key in keys:
-            value = source[key]
-            raw = value.string_value
-            if raw:
-                text = raw.decode("utf-8", "replace")
-                into[key] = clean_text(text) if len(raw) > MAX_TEXT_CHARACTERS or b"\0" in raw else text
-            else:
-                plain = value.int_value or _other_value(value)
-                if plain is not None:
-                    into[key] = plain
+            raw = source[key]
+            value = _known_texts.get(raw) or _value(raw)
+            if value is not None:
+                into[key] = value
     return into
 
 
-def _other_value(value: spans_pb2.Value) -> AttributeValue | None:
-    """Read what is neither a text nor a number other than zero; an empty value says nothing, and 0 says none."""
+_known_texts: Final[dict[bytes, str]] = {}
+"""Short texts by the bytes of their AnyValue: names come again in nearly every span."""
+_MAX_KNOWN_TEXTS: Final = 4096
+_MAX_KNOWN_BYTES: Final = 34  # ids are longer, and come once
+
+
+def _value(raw: bytes) -> AttributeValue | None:
+    """Read an AnyValue. Short texts and counts are read from their bytes when they stand there alone, and plainly.
+
+    Raises:
+        DecodeError: the bytes are no AnyValue.
+    """
+    size = len(raw)
+    if size > 2 and raw[0] == _TEXT_TAG and raw[1] == size - 2 < 128:
+        text = raw[2:].decode("utf-8", "replace")
+        if b"\0" in raw:
+            return clean_text(text)
+        if size <= _MAX_KNOWN_BYTES:
+            if len(_known_texts) >= _MAX_KNOWN_TEXTS:
+                _known_texts.clear()
+            _known_texts[raw] = text
+        return text
+    if raw[:1] == _COUNT_TAG and raw[-1] < 128:
+        if size == 3 and raw[1] > 127:
+            return raw[1] & 127 | raw[2] << 7
+        if size == 2:
+            return raw[1]
+    return _any_value(spans_pb2.Value.FromString(raw))
+
+
+def _any_value(value: spans_pb2.Value) -> AttributeValue | None:
+    """Read a parsed value; an empty one says nothing, and 0 says none."""
+    if value.string_value:
+        return clean_text(_text(value.string_value))
     if value.HasField("int_value"):
-        return 0
+        return value.int_value
     if value.HasField("double_value"):
         return value.double_value
     if value.HasField("bool_value"):

@@ -27,7 +27,7 @@ def among(column: str, items: Sequence[_Item], database: str) -> tuple[str, Sequ
     if database != "sqlite":
         return f"{column} = ANY(%s)", [list(items)]
     missing = (1 << (len(items) - 1).bit_length()) - len(items)
-    return f"{column} IN ({marks(len(items) + missing, database)})", [*items, *items[-1:] * missing]
+    return f"{column} IN ({marks(len(items) + missing, database)})", [*items, *([items[-1]] * missing)]
 
 
 def quoted(names: Iterable[str]) -> str:
