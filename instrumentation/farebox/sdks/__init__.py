@@ -50,6 +50,7 @@ class Target:
 SDKS: Mapping[str, str] = {
     "anthropic": "anthropic",
     "azure_ai_inference": "azure.ai.inference",
+    "bedrock": "botocore",
     "cohere": "cohere",
     "google_genai": "google.genai",
     "groq": "groq",
