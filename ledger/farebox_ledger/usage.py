@@ -18,6 +18,20 @@ SearchContextSize: TypeAlias = Literal["low", "medium", "high"]
 TokensSource: TypeAlias = Literal["reported", "clamped"]
 CallStatus: TypeAlias = Literal["ok", "error", "cancelled"]
 EventKind: TypeAlias = Literal["call", "container"]
+UsageRule: TypeAlias = Literal[
+    "input_excludes_cache", "output_excludes_reasoning", "disjoint_parts", "compaction_added", "total_is_input",
+    "output_includes_placeholder", "cache_hit",
+]  # fmt: skip
+"""How the counts of a row were made from what its emitter wrote; without a rule they stand as they were written.
+
+- `input_excludes_cache`: cached tokens stood outside of the input and were added to it
+- `output_excludes_reasoning`: reasoning stood outside of the output and was added to it
+- `disjoint_parts`: the emitter writes parts that do not overlap, and the totals are their sums
+- `compaction_added`: compaction stands outside of the totals and was added to them
+- `total_is_input`: only a total was written, of a call that has no output
+- `output_includes_placeholder`: nothing was changed; the emitter counts some output tokens of a stream twice
+- `cache_hit`: a gateway answered from its own cache: no provider was called, and nothing was used
+"""
 BillingStatus: TypeAlias = Literal["billed", "free", "partial", "assumed", "unpriced", "not_billable", "suppressed"]
 Reason: TypeAlias = Literal[
     "unknown_provider", "unknown_model", "model_missing", "ambiguous_model", "no_price_at_time",
@@ -128,6 +142,8 @@ class UsageEvent(msgspec.Struct, kw_only=True):
     session: str | None = None
     tags: list[str] | None = None
     metadata: dict[str, object] | None = None
+    usage_rule: UsageRule | None = None  # None: the counts stand as the emitter wrote them
+    raw_usage: dict[str, int | float | str] | None = None  # what it wrote instead, by its own names
 
     @property
     def day(self) -> int:

@@ -26,7 +26,10 @@ def charge_event(book: PriceBook, event: UsageEvent) -> Charge:
 
     A call without any usage is unpriced, or not billable when it failed. A stream that ended before the provider
     counted its output is at most partial: the provider bills what it had produced, and nobody was told how much.
+    What a gateway answered from its own cache called no provider and is not billable.
     """
+    if event.usage_rule == "cache_hit":
+        return Charge(status="not_billable")
     if event.usage.is_empty():
         return Charge(status="not_billable" if event.status == "error" else "unpriced", reason=_why_empty(event))
     charge = book.charge(pricing_request(event))

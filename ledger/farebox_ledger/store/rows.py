@@ -21,7 +21,7 @@ from farebox_ledger.money import decimal_text, from_pico, to_pico
 from farebox_ledger.pricing.charge import Charge, CostLine, PriceReference, cost_column
 from farebox_ledger.store.schema import BOOKED_COLUMNS, COST_PARTS
 from farebox_ledger.store.statements import chunks
-from farebox_ledger.usage import CacheTtl, Usage, UsageEvent
+from farebox_ledger.usage import CacheTtl, Usage, UsageEvent, UsageRule
 
 Record: TypeAlias = Mapping[Any, Any]
 """A row as it is read, by the names of its columns."""
@@ -65,6 +65,8 @@ class UsageDetails(msgspec.Struct, omit_defaults=True, kw_only=True):
     search_context_size: str | None = None
     estimated_input_tokens: int | None = None
     estimated_output_tokens: int | None = None
+    usage_rule: UsageRule | None = None
+    raw_usage: dict[str, int | float | str] | None = None
 
 
 _Line: TypeAlias = tuple[str, str, str, str, int, int]
@@ -212,6 +214,8 @@ def event_of(row: Record, email: str | None = None) -> UsageEvent:
         session=row["session"],
         tags=None if row["tags"] is None else _decode_tags(row["tags"]),
         metadata=None if row["metadata"] is None else _decode_metadata(row["metadata"]),
+        usage_rule=details.usage_rule,
+        raw_usage=details.raw_usage,
     )
 
 
@@ -342,6 +346,8 @@ def _details_text(event: UsageEvent) -> str | None:
         search_context_size=usage.search_context_size,
         estimated_input_tokens=event.estimated_input_tokens,
         estimated_output_tokens=event.estimated_output_tokens,
+        usage_rule=event.usage_rule,
+        raw_usage=event.raw_usage,
     )
     if details == _NO_DETAILS:
         return None
@@ -352,6 +358,8 @@ def _details_text(event: UsageEvent) -> str | None:
 def _refuse_negative(details: UsageDetails) -> None:
     """Do for the JSON column what CHECKs do for the others."""
     for name, value in msgspec.structs.asdict(details).items():
+        if name == "raw_usage":  # what an emitter wrote is shown, and never counted
+            continue
         least = min(value.values()) if isinstance(value, dict) else value
         if isinstance(least, int | Decimal) and not _is_count(least):
             raise InvalidInput(f"usage.{name}", f"{least}: a count is 0 or more, or not said at all")
