@@ -9,7 +9,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from farebox_collector.dialects import anthropic_native, assembly, botocore, semconv
+from farebox_collector.dialects import (
+    anthropic_native,
+    assembly,
+    botocore,
+    langfuse,
+    litellm,
+    openinference,
+    openlit,
+    openllmetry,
+    pydantic_ai,
+    semconv,
+    strands,
+    vercel,
+)
 from farebox_collector.dialects.dialect import Dialect
 from farebox_collector.spans import Span
 from farebox_ledger.usage import UsageEvent
@@ -20,6 +33,14 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
     semconv.OWN,
     anthropic_native.ANTHROPIC_NATIVE,
     botocore.BOTOCORE,
+    openlit.OPENLIT,
+    litellm.LITELLM,
+    langfuse.LANGFUSE,
+    vercel.VERCEL,
+    strands.STRANDS,
+    pydantic_ai.PYDANTIC_AI,
+    openinference.OPENINFERENCE,
+    openllmetry.OPENLLMETRY,
     semconv.SEMCONV,
 )
 """In the order in which they are asked; the last one takes whatever carries `gen_ai.*`."""
@@ -47,4 +68,4 @@ def read(span: Span) -> UsageEvent | None:
 
 @lru_cache(maxsize=1024)
 def _dialect_of_scope(scope: str) -> Dialect | None:
-    return next((dialect for dialect in DIALECTS if scope.startswith(dialect.scopes)), None)
+    return next((dialect for dialect in DIALECTS if dialect.owns(scope)), None)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 from farebox_collector.dialects import semconv
-from farebox_collector.dialects.assembly import assembled, text_of
-from farebox_collector.dialects.dialect import Dialect
+from farebox_collector.dialects.assembly import assembled_reading, text_of
+from farebox_collector.dialects.counting import Reading
+from farebox_collector.dialects.dialect import Attributes, Dialect
 from farebox_collector.spans import Span
-from farebox_ledger.usage import CacheTtl, Usage, UsageEvent, clamped_count
+from farebox_ledger.usage import CacheTtl, UsageEvent, clamped_count
 
 _TIER: Final = "anthropic.response.service_tier"
 _COMPACTION: Final = {
@@ -28,30 +29,31 @@ _WRITE_SPLIT: Final[dict[str, CacheTtl]] = {
 
 def _read(span: Span) -> UsageEvent | None:
     attributes = span.attributes
-    usage, is_clamped = semconv.read_usage(attributes)
+    reading = Reading(*semconv.read_usage(attributes))
+    usage = reading.usage
     usage.cache_write_input_tokens, is_unusable = semconv.read_cache_writes(attributes, _WRITE_TOTALS, _WRITE_SPLIT)
+    reading.is_clamped |= is_unusable
     fields = semconv.names_of(attributes)
     fields["service_tier"] = text_of(attributes.get(_TIER))
     kind = semconv.kind_of(span, usage, fields["operation"], fields["response_model"] or fields["request_model"])
     if kind is None:
         return None
-    is_clamped |= _add_compaction(span, usage) | is_unusable
-    return assembled(span, dialect="anthropic_native", kind=kind, usage=usage, is_clamped=is_clamped, fields=fields)
+    _add_compaction(attributes, reading)
+    return assembled_reading(span, dialect="anthropic_native", kind=kind, reading=reading, fields=fields)
 
 
-def _add_compaction(span: Span, usage: Usage) -> bool:
-    is_clamped = False
+def _add_compaction(attributes: Attributes, reading: Reading) -> None:
     for key, name in _COMPACTION.items():
-        extra, is_unusable = clamped_count(span.attributes.get(key))
-        is_clamped |= is_unusable
+        extra, is_unusable = clamped_count(attributes.get(key))
+        reading.is_clamped |= is_unusable
         if extra:
-            setattr(usage, name, (getattr(usage, name) or 0) + extra)
-    return is_clamped
+            setattr(reading.usage, name, (getattr(reading.usage, name) or 0) + extra)
+            reading.changed_by("compaction_added", attributes, (*semconv.USAGE_KEYS, *_COMPACTION, *_WRITE_SPLIT))
 
 
 ANTHROPIC_NATIVE: Final = Dialect(
-    scopes=("com.anthropic.sdk.",),
-    marks=(b"gen_ai.", b"anthropic."),
+    scopes=("com.anthropic.sdk",),
+    marks=(b"gen_ai.",),
     keys=semconv.KEYS.union((_TIER, *_COMPACTION, *_WRITE_SPLIT)),
     recognizes=lambda _: False,
     read=_read,

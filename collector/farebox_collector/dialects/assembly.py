@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from farebox_collector.dialects.counting import Reading
 from farebox_collector.dialects.dialect import Attributes
 from farebox_collector.spans import KIND_CLIENT, AttributeValue, Span
 from farebox_ledger.usage import MAX_COUNT, CallStatus, EventKind, Usage, UsageEvent, clamped_count
@@ -73,7 +74,10 @@ def assembled(
     is_clamped: bool,
     fields: dict[str, Any],
 ) -> UsageEvent:
-    """Make the event of a span; `fields` are what the dialect read beside the usage (provider, models, operation)."""
+    """Make the event of a span; `fields` are what the dialect read beside the usage (provider, models, operation).
+
+    What a span says of itself in the names that all emitters share outweighs what the dialect read elsewhere.
+    """
     attributes = span.attributes
     for key, value in attributes.items():
         if (name := _TEXTS.get(key)) is not None and (text := text_of(value)) is not None:
@@ -102,6 +106,16 @@ def assembled(
     )
 
 
+def assembled_reading(
+    span: Span, *, dialect: str, kind: EventKind, reading: Reading, fields: dict[str, Any]
+) -> UsageEvent:
+    """Make the event of a span whose counts were read by a rule."""
+    fields["usage_rule"], fields["raw_usage"] = reading.rule, reading.raw
+    return assembled(
+        span, dialect=dialect, kind=kind, usage=reading.usage, is_clamped=reading.is_clamped, fields=fields
+    )
+
+
 def _status(span: Span) -> CallStatus:
     """A call that failed is an error whatever its outcome says; an aborted one is cancelled."""
     outcome = span.attributes.get("farebox.outcome")
@@ -121,11 +135,11 @@ def _read_others(attributes: Attributes, fields: dict[str, Any]) -> None:
     if (reference := get("farebox.content_ref")) is not None:
         fields["content_ref"] = text_of(reference, MAX_REFERENCE)
     if (tags := get("farebox.tags")) is not None:
-        fields["tags"] = _tags(tags)
+        fields["tags"] = tags_of(tags)
     if (metadata := get("farebox.metadata")) is not None:
-        fields["metadata"] = _metadata(metadata)
+        fields["metadata"] = metadata_of(metadata)
     if (cost := get("farebox.stated_cost")) is not None:
-        fields["stated_cost"] = _stated_cost(cost)
+        fields["stated_cost"] = stated_cost(cost)
     for name in ("estimated_input_tokens", "estimated_output_tokens"):
         if (estimate := get(f"farebox.{name}")) is not None:
             count, is_unusable = clamped_count(estimate)
@@ -139,6 +153,11 @@ def text_of(value: AttributeValue | None, max_characters: int = MAX_TEXT) -> str
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return str(value)
+
+
+def first_text(attributes: Attributes, keys: tuple[str, ...]) -> str | None:
+    """Read the first of several keys that holds a text."""
+    return next((text for key in keys if (text := text_of(attributes.get(key))) is not None), None)
 
 
 def amount_of(value: AttributeValue) -> tuple[Decimal, bool]:
@@ -161,12 +180,13 @@ def _milliseconds(seconds: AttributeValue) -> int | None:
     return round(seconds * 1000)
 
 
-def _tags(value: AttributeValue) -> list[str] | None:
+def tags_of(value: AttributeValue) -> list[str] | None:
+    """Read a list of tags, or one tag."""
     items = value if isinstance(value, list) else [value] if isinstance(value, str) else []
     return [tag[:MAX_TAG] for tag in items[:MAX_TAGS] if tag] or None
 
 
-def _metadata(value: AttributeValue) -> dict[str, object] | None:
+def metadata_of(value: AttributeValue) -> dict[str, object] | None:
     """Read a JSON object; what is none, or too long, is left out rather than cut."""
     if not isinstance(value, str) or len(value) >= MAX_METADATA:
         return None
@@ -177,8 +197,9 @@ def _metadata(value: AttributeValue) -> dict[str, object] | None:
         return None
 
 
-def _stated_cost(value: AttributeValue) -> Decimal | None:
-    if isinstance(value, list | bool):
+def stated_cost(value: AttributeValue | None) -> Decimal | None:
+    """Read what the emitter says a call cost, in USD; None when that is no amount."""
+    if value is None or isinstance(value, list | bool):
         return None
     try:
         cost = Decimal(value if isinstance(value, str) else repr(value))

@@ -9,25 +9,23 @@ from __future__ import annotations
 from typing import Final
 
 from farebox_collector.dialects import semconv
-from farebox_collector.dialects.assembly import assembled
+from farebox_collector.dialects.assembly import assembled_reading
+from farebox_collector.dialects.counting import Reading, include_cache
 from farebox_collector.dialects.dialect import Dialect
 from farebox_collector.spans import Span
-from farebox_ledger.usage import Usage, UsageEvent
+from farebox_ledger.usage import UsageEvent
 
 
 def _read(span: Span) -> UsageEvent | None:
-    usage, is_clamped = semconv.read_usage(span.attributes)
+    reading = Reading(*semconv.read_usage(span.attributes))
     fields = semconv.names_of(span.attributes)
-    kind = semconv.kind_of(span, usage, fields["operation"], fields["response_model"] or fields["request_model"])
+    model = fields["response_model"] or fields["request_model"]
+    kind = semconv.kind_of(span, reading.usage, fields["operation"], model)
     if kind is None:
         return None
-    _include_cache(usage)
-    return assembled(span, dialect="botocore", kind=kind, usage=usage, is_clamped=is_clamped, fields=fields)
-
-
-def _include_cache(usage: Usage) -> None:
-    if usage.input_tokens is not None:
-        usage.input_tokens += (usage.cache_read_input_tokens or 0) + (usage.cache_write_total or 0)
+    if include_cache(reading.usage):
+        reading.changed_by("input_excludes_cache", span.attributes, semconv.USAGE_KEYS)
+    return assembled_reading(span, dialect="botocore", kind=kind, reading=reading, fields=fields)
 
 
 BOTOCORE: Final = Dialect(

@@ -16,8 +16,12 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """One emitter's way of writing a call onto a span."""
 
-    scopes: tuple[str, ...]  # prefixes of its instrumentation scopes; empty: told by its keys alone
+    scopes: tuple[str, ...]  # its instrumentation scopes and whatever stands below them; empty: told by its keys alone
     marks: tuple[bytes, ...]  # each of its spans contains one of these
     keys: frozenset[str]  # what it reads, beside the attribution that all have in common
     recognizes: Callable[[Attributes], bool]  # asked for a scope that no dialect knows
     read: Callable[[Span], UsageEvent | None]
+
+    def owns(self, scope: str) -> bool:
+        """Say whether an instrumentation scope is one of this emitter's, or below one of them (`a` owns `a.b`)."""
+        return any(scope == own or scope.startswith(f"{own}.") for own in self.scopes)

@@ -64,6 +64,7 @@ _NAMES: Final = (
     "gen_ai.response.id", "server.address",
 )  # fmt: skip
 
+USAGE_KEYS: Final = frozenset((*_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT))
 KEYS: Final = frozenset((
     *_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT, _SEARCH_CONTEXT_SIZE, *_AGGREGATES,
     *_NAMES,
@@ -177,14 +178,14 @@ def _has_gen_ai(attributes: Attributes) -> bool:
 
 
 OWN: Final = Dialect(
-    scopes=("farebox.",),
+    scopes=("farebox",),
     marks=(b"gen_ai.", b"farebox."),
     keys=KEYS,
     recognizes=lambda _: False,
     read=_read_own,
 )
 SEMCONV: Final = Dialect(
-    scopes=("opentelemetry.instrumentation.genai.",),
+    scopes=("opentelemetry.instrumentation.genai",),
     marks=(b"gen_ai.",),
     keys=KEYS,
     recognizes=_has_gen_ai,
