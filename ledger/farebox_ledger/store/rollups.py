@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -58,6 +58,16 @@ _DETAILS: Final = tuple(
 
 _BILLING_STATUS: Final = POSITION["billing_status"]
 _OCCURRED: Final = POSITION["occurred_at_us"]
+_FACTS: Final = itemgetter(
+    *(POSITION[name] for name in ("status", "input_tokens", "output_tokens", "usage_details", "billing_status")),
+    *(POSITION[name] for name in ("cost_pico", "list_cost_pico")),
+)
+_REQUESTS: Final = _SUM["requests"]
+_ERRORS: Final = _SUM["errors"]
+_TOTAL_TOKENS: Final = _SUM["total_tokens"]
+_PRICED_ROWS: Final = _SUM["priced_rows"]
+_COST: Final = _SUM["cost"]
+_LIST_COST: Final = _SUM["list_cost"]
 _KEY: Final = itemgetter(
     POSITION["org_id"],
     POSITION["day"],
@@ -153,18 +163,24 @@ def rebuild_rollups(
 
 
 def _count(sums: Sums, row: RowValues, sign: int) -> None:
-    sums[0] += sign
-    if row[POSITION["status"]] == "error":
-        sums[_SUM["errors"]] += sign
+    status, input_tokens, output_tokens, details, billing_status, cost_pico, list_cost_pico = _FACTS(row)
+    sums[_REQUESTS] += sign
+    if status == "error":
+        sums[_ERRORS] += sign
     for source, target in _TOKENS:
         value = row[source]
         if value:
             sums[target] += sign * value
-    total = (row[POSITION["input_tokens"]] or 0) + (row[POSITION["output_tokens"]] or 0)
-    sums[_SUM["total_tokens"]] += sign * total
-    if row[POSITION["usage_details"]] is not None:
-        _count_details(sums, row[POSITION["usage_details"]], sign)
-    _count_charge(sums, row, sign)
+    sums[_TOTAL_TOKENS] += sign * ((input_tokens or 0) + (output_tokens or 0))
+    if details is not None:
+        _count_details(sums, details, sign)
+    if billing_status in _STATUS_ROWS:
+        sums[_STATUS_ROWS[billing_status]] += sign
+    if cost_pico is not None:
+        sums[_PRICED_ROWS] += sign
+        sums[_COST] += sign * cost_pico
+    if list_cost_pico is not None:
+        sums[_LIST_COST] += sign * list_cost_pico
 
 
 def _count_details(sums: Sums, details_text: str, sign: int) -> None:
@@ -173,17 +189,6 @@ def _count_details(sums: Sums, details_text: str, sign: int) -> None:
         value = getattr(details, name)
         if value:
             sums[_SUM[name]] += sign * value
-
-
-def _count_charge(sums: Sums, row: RowValues, sign: int) -> None:
-    status_rows = _STATUS_ROWS.get(row[_BILLING_STATUS])
-    if status_rows is not None:
-        sums[status_rows] += sign
-    if row[POSITION["cost_pico"]] is not None:
-        sums[_SUM["priced_rows"]] += sign
-        sums[_SUM["cost"]] += sign * row[POSITION["cost_pico"]]
-    if row[POSITION["list_cost_pico"]] is not None:
-        sums[_SUM["list_cost"]] += sign * row[POSITION["list_cost_pico"]]
 
 
 def _holders(user: str | None, key: str | None, tags: str | None) -> Iterator[tuple[str, str]]:
@@ -198,7 +203,7 @@ def _merge(cells: Cells, key: CellKey, sums: Sums) -> None:
     if stands is None:
         cells[key] = list(sums)
     else:
-        cells[key] = [left + right for left, right in zip(stands, sums, strict=True)]
+        cells[key] = list(map(add, stands, sums))
 
 
 def _upsert(connection: Connection, table: Table, cells: Mapping[CellKey, Sums], writer_slot: int) -> None:
