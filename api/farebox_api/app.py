@@ -22,6 +22,7 @@ from farebox_api.catalog import Catalog
 from farebox_api.config import ApiConfig
 from farebox_api.edge import Edge
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
+from farebox_api.price_syncing import PriceSyncing
 from farebox_api.problems import answer_fault
 from farebox_api.routes import (
     keys,
@@ -31,6 +32,7 @@ from farebox_api.routes import (
     organizations,
     overview,
     price_overrides,
+    price_syncs,
     prices,
     summaries,
     system,
@@ -46,6 +48,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *organizations.ROUTES,
     *keys.ROUTES,
     *prices.ROUTES,
+    *price_syncs.ROUTES,
     *price_overrides.ROUTES,
     *multipliers.ROUTES,
     *model_aliases.ROUTES,
@@ -58,7 +61,7 @@ def create_app(config: ApiConfig, engine: Engine) -> Litestar:
     """Make the application. `engine` stays the caller's: it is neither migrated nor disposed of here."""
     telemetry, strict = Telemetry(), StrictParameters()
     app = Litestar(
-        route_handlers=[*system.ROUTES, _v1(engine)],
+        route_handlers=[*system.ROUTES, _v1(config, engine)],
         dependencies={
             "engine": Provide(lambda: engine, sync_to_thread=False),
             "telemetry": Provide(lambda: telemetry, sync_to_thread=False),
@@ -78,18 +81,20 @@ def create_app(config: ApiConfig, engine: Engine) -> Litestar:
     return app
 
 
-def _v1(engine: Engine) -> Router:
+def _v1(config: ApiConfig, engine: Engine) -> Router:
     catalog = Catalog(engine)
 
     def books(request: Request[Any, Any, Any]) -> Books:
         return Books(engine, request.user)
 
+    syncing = PriceSyncing(engine, config.price_sync_url)
     return Router(
         "/v1",
         route_handlers=V1_ROUTES,
         dependencies={
             "books": Provide(books, sync_to_thread=False),
             "catalog": Provide(lambda: catalog, sync_to_thread=False),
+            "syncing": Provide(lambda: syncing, sync_to_thread=False),
         },
         security=SECURITY,
     )

@@ -13,6 +13,9 @@ from typing import Final, Literal, TypeAlias, get_args
 import msgspec
 
 from farebox_api.errors import ConfigError
+from farebox_ledger.catalog.download import checked_origin
+from farebox_ledger.errors import InvalidInput
+from farebox_ledger.price_sync import DEFAULT_URL, URL_VARIABLE
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["text", "json"]
@@ -56,6 +59,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
     admin_key: str | None = None
     tls: Tls | None = None
     max_body_bytes: int = 64 * 1024 * 1024
+    price_sync_url: str = DEFAULT_URL
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
 
@@ -75,6 +79,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
             tls=_tls(given),
             max_body_bytes=_bytes("FAREBOX_MAX_BODY_BYTES", given.get("FAREBOX_MAX_BODY_BYTES"))
             or defaults.max_body_bytes,
+            price_sync_url=_price_sync_url(given.get(URL_VARIABLE, defaults.price_sync_url)),
             log_level=_log_level(given.get("FAREBOX_LOG_LEVEL", defaults.log_level)),
             log_format=_log_format(given.get("FAREBOX_LOG_FORMAT", defaults.log_format)),
         )
@@ -125,6 +130,13 @@ def _bytes(variable: str, value: str | None) -> int | None:
     if match is None or int(match[1]) == 0:
         raise ConfigError(variable, f"expected a whole number of bytes above 0, such as 1048576 or 1MiB, got {value!r}")
     return int(match[1]) * _UNITS[(match[2] or "").lower()]
+
+
+def _price_sync_url(value: str) -> str:
+    try:
+        return checked_origin(value)
+    except InvalidInput as error:
+        raise ConfigError(URL_VARIABLE, error.detail) from None
 
 
 def _log_level(value: str) -> LogLevel:

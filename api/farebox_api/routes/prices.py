@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from litestar import MediaType, Response, get, post
 from litestar.di import NamedDependency
-from litestar.params import RawBody, SkipValidation
+from litestar.params import QueryParameter, RawBody, SkipValidation
 
 from farebox_api.access import Books
 from farebox_api.auth import requires
@@ -28,6 +28,7 @@ from farebox_api.schemas.prices import (
 )
 from farebox_ledger.pricing import PricingRequest
 from farebox_ledger.pricing.quoting import encode_quote, quote
+from farebox_ledger.pricing.units import Unit
 from farebox_ledger.store.organizations import organizations_by_id
 from farebox_ledger.store.prices import list_prices
 from farebox_ledger.usage import Usage
@@ -50,6 +51,7 @@ def listed(
     organization: OrganizationName = None,
     provider: Annotated[str | None, named("Provider, in any spelling.")] = None,
     search: Annotated[str | None, named("Part of a model's name, in any case.")] = None,
+    unit: Annotated[Unit, QueryParameter(description="Unit of the prices of tokens.")] = "token",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> CatalogPageAnswer:
@@ -63,7 +65,8 @@ def listed(
     has_more = len(found) > limit
     return CatalogPageAnswer(
         items=[
-            catalog_price_answer(price, None if price.org_id is None else owners[price.org_id].slug) for price in rows
+            catalog_price_answer(price, None if price.org_id is None else owners[price.org_id].slug, unit)
+            for price in rows
         ],
         next_cursor=CURSORS.write((rows[-1].provider, rows[-1].model, rows[-1].id), *question) if has_more else None,
         has_more=has_more,

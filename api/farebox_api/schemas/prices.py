@@ -13,7 +13,9 @@ from farebox_api.schemas.pages import Page
 from farebox_api.schemas.usage import PriceAnswer, price_answer
 from farebox_api.schemas.values import DecimalText, Money, Timestamp, optional_timestamp
 from farebox_ledger.pricing import Match, NoMatch, Price, PriceSource, Rates
+from farebox_ledger.pricing.price import PriceStatus, price_status
 from farebox_ledger.pricing.quoting import QuoteRequest
+from farebox_ledger.pricing.units import Unit, rates_in_unit
 from farebox_ledger.usage import BillingStatus, CacheTtl, Reason, SearchContextSize
 
 MAX_QUOTES = 1000
@@ -37,16 +39,21 @@ class ResolutionAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CatalogPriceAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """One price of the catalog. `organization` null: everybody's; `effective_to` null: until further notice."""
+    """One price of the catalog. `organization` null: everybody's; `effective_to` null: until further notice.
+
+    `status` is where it stands: an administrator's override, synced, from the archive, or retired by its source.
+    """
 
     id: str
     source: PriceSource
+    status: PriceStatus
     organization: str | None
     provider: str
     model: str
     currency: str
     mode: str | None
-    rates: Annotated[Rates, Meta(description="Exact prices of a single unit, by dimension.")]
+    unit: Annotated[Unit, Meta(description="How many tokens a price of tokens in `rates` is for.")]
+    rates: Annotated[Rates, Meta(description="Exact prices by dimension, those of tokens in `unit`.")]
     effective_from: Timestamp | None
     effective_to: Timestamp | None
     source_url: str | None
@@ -172,17 +179,19 @@ def resolution_answer(answer: Match | NoMatch) -> ResolutionAnswer:
     )
 
 
-def catalog_price_answer(price: Price, organization: str | None) -> CatalogPriceAnswer:
+def catalog_price_answer(price: Price, organization: str | None, unit: Unit = "token") -> CatalogPriceAnswer:
     """Write one price of the catalog; `organization` is the slug of the price's, if it has one."""
     return CatalogPriceAnswer(
         id=price.id,
         source=price.source,
+        status=price_status(price),
         organization=organization,
         provider=price.provider,
         model=price.model,
         currency=price.currency,
         mode=price.mode,
-        rates=price.rates,
+        unit=unit,
+        rates=rates_in_unit(price.rates, unit),
         effective_from=optional_timestamp(price.effective_from_us),
         effective_to=optional_timestamp(price.effective_to_us),
         source_url=price.source_url,

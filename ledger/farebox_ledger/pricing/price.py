@@ -15,6 +15,8 @@ from farebox_ledger.pricing.rates import Rates
 
 PriceSource: TypeAlias = Literal["litellm", "genai-prices", "override"]
 
+PriceStatus: TypeAlias = Literal["override", "synced", "archived", "retired"]
+
 ARCHIVE: Final[PriceSource] = "genai-prices"
 """The source of second-best prices: what it alone knows is assumed, never plainly billed."""
 
@@ -91,6 +93,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     use_archive: bool = True
     carry_retired: bool = True
+
+
+def price_status(price: Price) -> PriceStatus:
+    """Say where a price stands; `retired` is what its source dropped, or an override that somebody deleted."""
+    if price.source == ARCHIVE:
+        return "archived"
+    if price.retired:
+        return "retired"
+    return "override" if price.source == "override" else "synced"
 
 
 def price_id(
