@@ -110,6 +110,8 @@ def test_an_event_is_read_back_as_it_was_booked(engine: Engine) -> None:
         session="s1",
         tags=["x", "y"],
         metadata={"depth": {"list": [1, 2.5, None, True]}},
+        usage_rule="input_excludes_cache",
+        raw_usage={"gen_ai.usage.input_tokens": 1, "some.amount": 1.5, "some.text": "-1"},
     )  # fmt: skip
 
     written(engine, [Booking(full, suppressed(covered_by=b"c" * 16))])
@@ -128,6 +130,7 @@ def test_every_fact_of_an_event_is_varied_by_the_test_above() -> None:
         "batch", "region", "tokens_source", "estimated_input_tokens", "estimated_output_tokens", "stated_cost",
         "project", "user", "user_email", "key", "service", "action", "category", "task_type", "task_id",
         "content_type", "content_ref", "model_config", "upstream", "session", "tags", "metadata",
+        "usage_rule", "raw_usage",
     }  # fmt: skip
 
 
