@@ -95,12 +95,12 @@ class _Sheet:
             else:
                 self.gap = self.gap or dimension
             return
-        if self.assumed is None and self.plan.assumed:
+        if self.plan.assumed and self.assumed is None:
             self.assumed = self.plan.assumed.get(key)
         self.add_at(dimension, quantity, rate)
 
     def add_at(self, dimension: str, quantity: int | Decimal, rate: Rate) -> None:
-        if rate.pico is not None and isinstance(quantity, int):
+        if type(quantity) is int and rate.pico is not None:
             listed = quantity * rate.pico  # a whole number of pico-units: nothing to round
         else:
             listed = line_amount(quantity, rate.price, _ONE)
@@ -158,12 +158,14 @@ def _is_billed_by_tokens(sheet: _Sheet, usage: Usage, split: TokenSplit, units: 
     if not split.whole:
         return False
     plan = sheet.plan
-    keys = [key for _, quantity, key in split.parts if quantity and key in plan.apart]
-    for key in keys:
-        rate = plan.rates.get(key)
-        if rate is None or rate.price:
-            return True
-    return bool(keys) and not any(unit in plan.apart and getattr(usage, unit) for unit in units)
+    is_apart = False
+    for _, quantity, key in split.parts:
+        if quantity and key in plan.apart:
+            rate = plan.rates.get(key)
+            if rate is None or not rate.is_zero:
+                return True
+            is_apart = True
+    return is_apart and not any(unit in plan.apart and getattr(usage, unit) for unit in units)
 
 
 def _add_units(sheet: _Sheet, usage: Usage, dimensions: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ from farebox_ledger.usage import BillingStatus, Reason, Usage
 CostColumn: TypeAlias = Literal["input", "output", "cache_read", "cache_write", "other"]
 
 
-class PricingRequest(msgspec.Struct, kw_only=True):
+class PricingRequest(msgspec.Struct, kw_only=True, gc=False):
     """All that decides the price of one call. `at_us` is the end of the call, in microseconds since 1970 in UTC.
 
     `org_id` None prices without any organization's overrides. `region`, `service_tier` and `upstream` None mean that
@@ -44,7 +44,7 @@ class PriceReference(msgspec.Struct, frozen=True):
     effective_from: str | None  # RFC 3339, None = always
 
 
-class CostLine(msgspec.Struct, frozen=True):
+class CostLine(msgspec.Struct, frozen=True, gc=False):
     """One summand: quantity × unit_price × multiplier = amount. `list_amount_pico` is the same before multipliers.
 
     `unit_price` and `multiplier` are canonical decimal strings per single unit of the dimension.
@@ -58,7 +58,7 @@ class CostLine(msgspec.Struct, frozen=True):
     amount_pico: int
 
 
-class Charge(msgspec.Struct, kw_only=True):
+class Charge(msgspec.Struct, kw_only=True, gc=False):
     """The price of one call: status, reason, cost, and the lines that sum to it exactly.
 
     `cost_pico` is None unless the status is billed, assumed, partial (the known lines) or free (0); None never means 0.

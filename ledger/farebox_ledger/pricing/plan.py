@@ -23,12 +23,13 @@ _US_PER_MINUTE: Final = 60_000_000
 _MINUTES_PER_DAY: Final = 1440
 
 
-class Rate(msgspec.Struct, frozen=True):
+class Rate(msgspec.Struct, frozen=True, gc=False):
     """The price of a single unit. `pico` is the same in pico-units where that is a whole number, else None."""
 
     price: Decimal
     text: str
     pico: int | None
+    is_zero: bool
 
 
 class RatePlan(msgspec.Struct):
@@ -210,4 +211,4 @@ def _rate(text: str, factor: str | None = None) -> Rate:
     text = _product(text, factor) if factor else text
     price = Decimal(text)
     pico = _EXACT.multiply(price, PICO)
-    return Rate(price, text, int(pico) if pico == pico.to_integral_value() else None)
+    return Rate(price, text, int(pico) if pico == pico.to_integral_value() else None, not price)

@@ -102,7 +102,7 @@ def is_count(value: int | Decimal) -> bool:
 def _count(split: TokenSplit, value: int | None, dimension: str) -> int:
     if not value:
         return 0
-    if is_count(value):
+    if 0 < value <= MAX_COUNT:
         return value
     split.invalid = f"{dimension} is no usable count"
     return 0
