@@ -34,6 +34,7 @@ from farebox_api.routes import (
     price_overrides,
     price_syncs,
     prices,
+    repair,
     summaries,
     system,
     upstreams,
@@ -54,6 +55,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *model_aliases.ROUTES,
     *model_configs.ROUTES,
     *upstreams.ROUTES,
+    *repair.ROUTES,
 )
 
 

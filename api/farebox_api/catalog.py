@@ -7,6 +7,7 @@ from threading import Lock
 from sqlalchemy import Engine
 
 from farebox_ledger.pricing import PriceBook
+from farebox_ledger.pricing.suggestions import Suggestions
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.prices import catalog_version, load_book
 from farebox_ledger.store.scope import AllOrganizations
@@ -24,6 +25,7 @@ class Catalog:
         self._engine = engine
         self._lock = Lock()
         self._book: PriceBook | None = None
+        self._suggestions: tuple[int, Suggestions] | None = None
 
     def book(self) -> PriceBook:
         """Answer the current book; a changed catalog is read anew, by one request while the others wait."""
@@ -33,3 +35,12 @@ class Catalog:
                 if self._book is None or self._book.version != version:
                     self._book = load_book(connection)
                 return self._book
+
+    def suggestions(self) -> Suggestions:
+        """Answer the names of the current book that look like others; overrides of organizations are not told."""
+        book = self.book()
+        with self._lock:
+            if self._suggestions is None or self._suggestions[0] != book.version:
+                public = (price for price in book.prices() if price.org_id is None)
+                self._suggestions = (book.version, Suggestions(public))
+            return self._suggestions[1]

@@ -17,16 +17,17 @@ from farebox_api.config import ApiConfig
 from farebox_api.errors import CannotStart
 from farebox_api.logs import configure_logging
 from farebox_ledger.errors import InvalidInput, LedgerError
+from farebox_ledger.jobs import Worker
 from farebox_ledger.store.engine import default_database_url, open_engine
 from farebox_ledger.store.migrations import ensure_schema
 from farebox_ledger.store.prices import ensure_shipped_prices
 
 Service: TypeAlias = Callable[[ApiConfig, Engine, asyncio.Event], Coroutine[Any, Any, None]]
 
-_API_HELP = "Serve the API on FAREBOX_API_LISTEN, over the database of FAREBOX_DATABASE_URL."
+_API_HELP = "Serve the API on FAREBOX_API_LISTEN and run jobs, over the database of FAREBOX_DATABASE_URL."
 _UP_HELP = """\
-Run collector and API in one process. The first start makes the database (an SQLite file unless FAREBOX_DATABASE_URL
-says otherwise), loads the shipped prices and prints the admin key once."""
+Run collector, API and jobs in one process. The first start makes the database (an SQLite file unless
+FAREBOX_DATABASE_URL says otherwise), loads the shipped prices and prints the admin key once."""
 
 
 def api(arguments: list[str]) -> int:
@@ -47,9 +48,13 @@ async def _serve_api(config: ApiConfig, engine: Engine, stop: asyncio.Event) -> 
     from farebox_api.app import create_app
     from farebox_api.serving import Server
 
-    server = Server(create_app(config, engine), config.listen, config.tls)
+    server, worker = Server(create_app(config, engine), config.listen, config.tls), Worker(engine)
     _say(f"farebox api: {await server.start()}")
-    await server.run_until(stop)
+    worker.start()
+    try:
+        await server.run_until(stop)
+    finally:
+        await asyncio.to_thread(worker.stop)
 
 
 def _run(command: str, service: Service) -> int:

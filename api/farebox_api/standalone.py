@@ -1,4 +1,4 @@
-"""`farebox up`: collector and API in one process, on one event loop and one database; the only door between the two.
+"""`farebox up`: collector, API and jobs in one process, on one database; the only door between collector and API.
 
 The first start makes what a newcomer needs: the tables, the shipped prices, an organization, and a system key that is
 printed once. A later start finds them and says nothing.
@@ -18,6 +18,7 @@ from farebox_api.config import ApiConfig
 from farebox_api.errors import CannotStart
 from farebox_api.serving import Server
 from farebox_collector.app import Collector, CollectorConfig, CollectorError
+from farebox_ledger.jobs import Worker
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.keys import all_keys, create_key
 from farebox_ledger.store.organizations import create_organization, organization_by_slug
@@ -32,7 +33,7 @@ DEFAULT_ORGANIZATION: Final = "default"
 async def serve_all(
     environ: Mapping[str, str], say: Say, config: ApiConfig, engine: Engine, stop: asyncio.Event
 ) -> None:
-    """Run both until `stop` is set, then drain the API before the collector.
+    """Run all until `stop` is set, then drain the API, the jobs and the collector, in this order.
 
     Raises:
         CannotStart: a setting of either cannot be used, an address is taken, or another collector owns the spool.
@@ -50,6 +51,9 @@ async def serve_all(
             url = await server.start()
             say(collector.start_line)
             say(f"farebox up: api {url}")
+            worker = Worker(engine)
+            worker.start()
+            running.push_async_callback(asyncio.to_thread, worker.stop)
             await server.run_until(stop)
     except CollectorError as error:
         raise CannotStart(str(error)) from None

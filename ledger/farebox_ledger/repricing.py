@@ -136,6 +136,11 @@ def enqueue_reprice(
     return jobs.enqueue(connection, scope, KIND, arguments, holder=holder)
 
 
+def arguments_of(job: Job) -> RepriceArguments:
+    """Read what a job was ordered to do."""
+    return msgspec.json.decode(job.arguments, type=RepriceArguments)
+
+
 def outcome_of(job: Job) -> RepriceOutcome | None:
     """Read what a job has done, or has done so far; None before its first step."""
     said = job.result or job.progress
@@ -192,7 +197,7 @@ class _Run:
     def __init__(self, engine: Engine, job: Job) -> None:
         self._engine = engine
         self._job = job
-        self._arguments = msgspec.json.decode(job.arguments, type=RepriceArguments)
+        self._arguments = arguments_of(job)
         self._scope: Scope = AllOrganizations() if job.org_id is None else OrgScope(job.org_id)
         self._book: PriceBook | None = None
         self._slot = 0

@@ -20,7 +20,7 @@ from farebox_ledger.store.scope import OrgScope, Scope, within
 from farebox_ledger.store.subjects import subject_key
 from farebox_ledger.usage import BillingStatus, Reason
 
-MAX_GROUPS: Final = 500
+MAX_GROUPS: Final = 1000
 
 GroupPosition: TypeAlias = tuple[int, str, str, str]
 """Where the list goes on: rows, provider, model and reason of the last group that the caller has; '' is none."""
@@ -73,7 +73,7 @@ def unpriced_groups(
         provider: only this provider's, as the rows name it; '' asks for those without one.
         reason: only groups with this reason.
         with_ignored: also groups that were set aside.
-        limit: at most this many, up to 500.
+        limit: at most this many, up to 1000.
         after: the position of the last group that the caller has.
     """
     assert 0 < limit <= MAX_GROUPS
