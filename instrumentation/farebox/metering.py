@@ -81,6 +81,7 @@ class Call:
         """Read a whole answer, or its decoded JSON."""
         if answer is not None:
             self.sdk.read_response(answer, self.reading)
+            self._book_items()
             if self.estimate is not None:
                 self.estimate.take(answer)
 
