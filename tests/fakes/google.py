@@ -56,6 +56,13 @@ EARLY: Usage = {"promptTokenCount": 1900, "candidatesTokenCount": 7, "totalToken
 EMBEDDINGS: Usage = {"promptTokenCount": 11, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 11}]}
 #: 5 + 4 in.
 STATISTICS = (5, 4)
+#: An answer in a batch: 200 in, 30 + 20 out.
+BATCHED: Usage = {
+    "promptTokenCount": 200,
+    "candidatesTokenCount": 30,
+    "thoughtsTokenCount": 20,
+    "totalTokenCount": 250,
+}
 #: 100 + 6 in (40 cached; 25 audio), 20 + 14 out; three searches.
 INTERACTION: Usage = {
     "total_input_tokens": 100,
@@ -88,6 +95,10 @@ class _Handler(Handler):
             if parse_qs(urlsplit(self.path).query).get("stream") == ["true"]:
                 self.stream = True
             self._stored(match[1])
+        elif match := re.search(r"/batches/([\w-]+)$", urlsplit(self.path).path):
+            self._send_json(200, _batch(match[1]))
+        elif match := re.search(r"/files/([\w-]+):download$", urlsplit(self.path).path):
+            self._send_bytes(200, _result_file(match[1]), "application/octet-stream")
         else:
             self._send_error(404, None)
 
@@ -254,6 +265,39 @@ class _Handler(Handler):
 
 class FakeGoogle(FakeServer):
     handler = _Handler
+
+
+def _batched(answer_id: str) -> dict[str, Any]:
+    candidate = {"content": {"role": "model", "parts": [{"text": "".join(WORDS)}]}, "finishReason": "STOP"}
+    return {
+        "candidates": [candidate],
+        "responseId": answer_id,
+        "modelVersion": "gemini-2.5-flash-001",
+        "usageMetadata": BATCHED,
+    }
+
+
+def _batch(name: str) -> dict[str, Any]:
+    """A finished batch with its answers in it or in a file, by its name; a running one has none."""
+    lines: list[dict[str, Any]] = [{"response": _batched(f"{name}-{number}")} for number in range(2)]
+    failed = {"error": {"code": 400, "message": "The prompt is empty."}}
+    embeddings = [{"response": {"embedding": {"values": [0.5]}, "tokenCount": "6"}}]
+    outputs: dict[str, dict[str, Any]] = {
+        "inline": {"inlinedResponses": {"inlinedResponses": [*lines, failed]}},
+        "embeddings": {"inlinedEmbedContentResponses": {"inlinedResponses": embeddings}},
+        "file": {"responsesFile": f"files/{name}"},
+    }
+    kind = name.partition("-")[0]
+    metadata: dict[str, Any] = {"model": "models/gemini-2.5-flash", "displayName": name, "state": "BATCH_STATE_RUNNING"}
+    if kind in outputs:
+        metadata |= {"state": "BATCH_STATE_SUCCEEDED", "output": outputs[kind]}
+    return {"name": f"batches/{name}", "metadata": metadata, "done": kind in outputs}
+
+
+def _result_file(name: str) -> bytes:
+    lines: list[dict[str, Any]] = [{"key": f"k{n}", "response": _batched(f"{name}-{n}")} for n in range(3)]
+    lines.append({"key": "k3", "error": {"code": 400, "message": "The prompt is empty."}})
+    return "".join(json.dumps(line) + "\n" for line in lines).encode()
 
 
 def _content_event(name: str | None, data: dict[str, Any]) -> bytes:

@@ -386,6 +386,61 @@ def test_an_interaction_in_the_background_is_booked_when_it_is_first_fetched(
 
 
 @pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_each_answer_of_a_batch_is_booked_once(fake: FakeGoogle, recorder: Recorder, is_async: bool) -> None:
+    name, client = f"batches/inline-{is_async}", gemini(fake)
+    for _ in range(2):
+        if is_async:
+            run_async(gemini(fake), lambda opened: opened.batches.get(name=name))
+        else:
+            client.batches.get(name=name)
+
+    first, second = (span.attributes for span in recorder.spans())
+    assert first["farebox.batch"] is second["farebox.batch"] is True
+    assert first["gen_ai.operation.name"] == "generate_content"
+    assert first["gen_ai.request.model"] == MODEL
+    assert first["gen_ai.response.model"] == "gemini-2.5-flash-001"
+    assert first["gen_ai.usage.input_tokens"] == 200
+    assert first["gen_ai.usage.output_tokens"] == 50
+    assert first["gen_ai.response.id"] != second["gen_ai.response.id"]
+
+
+def test_a_batch_of_embeddings_is_booked(client: genai.Client, recorder: Recorder) -> None:
+    client.batches.get(name="batches/embeddings-1")
+    client.batches.get(name="batches/embeddings-1")
+
+    assert recorder.one().attributes["gen_ai.operation.name"] == "embeddings"
+    assert recorder.usage() == {"input_tokens": 6}
+
+
+@pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_the_file_of_a_batch_is_booked_when_it_is_downloaded(
+    fake: FakeGoogle, recorder: Recorder, is_async: bool
+) -> None:
+    client = gemini(fake)
+    file = client.batches.get(name=f"batches/file-{is_async}").dest.file_name
+    assert recorder.spans() == []
+
+    if is_async:
+        content = run_async(client, lambda opened: opened.files.download(file=file))
+    else:
+        content = client.files.download(file=file)
+        client.files.download(file=file)
+
+    assert content.count(b"\n") == 4
+    assert [span.attributes["gen_ai.usage.output_tokens"] for span in recorder.spans()] == [50, 50, 50]
+    assert all(span.attributes["farebox.batch"] is True for span in recorder.spans())
+
+
+def test_a_running_batch_and_other_files_are_not_looked_into(client: genai.Client, recorder: Recorder) -> None:
+    assert client.batches.get(name="batches/running-1").dest is None
+    assert client.files.download(file="files/song")
+
+    assert recorder.spans() == []
+
+
+@pytest.mark.usefixtures("no_faults")
 def test_each_turn_of_a_live_session_is_a_span(fake: FakeGoogle, recorder: Recorder) -> None:
     client = genai.Client(vertexai=True, http_options=types.HttpOptions(base_url=fake.url.replace("http://", "ws://")))
     client._api_client._websocket_ssl_ctx = {}  # the loopback speaks no TLS
