@@ -30,6 +30,11 @@ def day(value: str) -> int:
     return read.year * 10_000 + read.month * 100 + read.day
 
 
+def time_text(time_us: int) -> str:
+    """Write microseconds since 1970 in UTC as RFC 3339."""
+    return (_EPOCH + time_us * _MICROSECOND).isoformat().replace("+00:00", "Z")
+
+
 def day_text(number: int) -> str:
     """Write the day YYYYMMDD as YYYY-MM-DD."""
     return f"{number // 10_000:04d}-{number // 100 % 100:02d}-{number % 100:02d}"

@@ -20,12 +20,15 @@ from sqlalchemy import Engine
 
 from farebox_ledger.catalog import Disagreement, compare
 from farebox_ledger.commands.opening import opened_database, print_json
+from farebox_ledger.commands.price_administration import add_administration_commands
+from farebox_ledger.commands.price_syncs import add_sync_commands
 from farebox_ledger.errors import LedgerError
 from farebox_ledger.pricing import Match, NoMatch, Price, PriceBook, PricingRequest, Rates, canonical_provider
-from farebox_ledger.pricing.price import ARCHIVE
+from farebox_ledger.pricing.price import ARCHIVE, price_status
 from farebox_ledger.pricing.quoting import QuoteError, encode_quote, quote_line
 from farebox_ledger.pricing.rates import STANDARD
 from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.organizations import organizations_by_id
 from farebox_ledger.store.prices import ensure_shipped_prices, list_prices, load_book
 from farebox_ledger.store.scope import AllOrganizations
 from farebox_ledger.usage import Usage, org_id_of
@@ -36,7 +39,7 @@ _PROGRESS_EVERY: Final = 100_000
 
 
 def prices(arguments: Sequence[str]) -> int:
-    """List, resolve, quote and compare prices.
+    """List, resolve, quote, sync and set prices.
 
     The exit code: 0 done, 1 something was wrong or not found, 2 wrong use.
     """
@@ -81,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     comparing.add_argument("--at", type=_moment, metavar="T", help="when, RFC 3339 with offset (now)")
     comparing.add_argument("--json", action="store_true", help="print one JSON object")
     comparing.set_defaults(run=_disagreements)
+
+    add_sync_commands(commands)
+    add_administration_commands(commands)
     return parser
 
 
@@ -91,11 +97,15 @@ def _list(options: argparse.Namespace) -> int:
             listed = list_prices(
                 connection, AllOrganizations(), search=options.search, provider=options.provider, limit=options.limit
             )
+            owned = {price.org_id for price in listed if price.org_id is not None}
+            slugs = {org_id: owner.slug for org_id, owner in organizations_by_id(connection, owned).items()}
     if options.json:
-        print_json([_listed(price) for price in listed])
+        print_json([_listed(price, slugs.get(price.org_id or 0)) for price in listed])
         return 0
     for price in sorted(listed, key=_by_source_and_time):
-        print(f"{price.provider:20}  {price.model:48}  {_short(price.rates):40}  {price.source}{_validity(price)}")
+        owner = f" of {slugs[price.org_id]}" if price.org_id is not None else ""
+        source = f"{price.source}{owner}{_validity(price)}"
+        print(f"{price.provider:20}  {price.model:48}  {_short(price.rates):40}  {source}")
     if len(listed) == options.limit:
         print(f"farebox prices: the first {options.limit}; use --limit, --provider, --search", file=sys.stderr)
     return 0
@@ -188,10 +198,12 @@ def _load(engine: Engine) -> PriceBook:
         return load_book(connection)
 
 
-def _listed(price: Price) -> dict[str, object]:
+def _listed(price: Price, organization: str | None) -> dict[str, object]:
     return {
         "id": price.id,
         "source": price.source,
+        "status": price_status(price),
+        "org": organization,
         "provider": price.provider,
         "model": price.model,
         "mode": price.mode,
