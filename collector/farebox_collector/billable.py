@@ -4,13 +4,16 @@ All events of one trace come in, new ones and those in the books, in any order; 
 else decides: no clock, no arrival, no price. So any order and any batching of the same spans ends in the same bill.
 
 Links run through generative-AI spans only, since no other span is kept.
+
+There is no settle window either: a container whose calls have not come yet says `aggregate_only` at once, and its row
+is changed when they come. A window would need a clock, and then the bill would depend on when somebody looked.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
@@ -22,17 +25,26 @@ SLACK_US: Final = 1_000_000
 """How far a child may reach out of its parent's interval: clocks and buffers of two libraries differ."""
 MIN_RESPONSE_ID: Final = 8
 """Shorter response ids ("0", "chat") are no identities."""
+OWN_SCOPE: Final = "farebox."
+"""Our instrumentation makes one span for each physical call and none around another, so nested spans of one of its
+scopes are two calls: an advisor model inside a reply, say, which has no response id of its own."""
+
+
+MISSING_CHILDREN: Final = "missing_children"
+"""How the detail of a container begins whose usage exceeds that of the calls below it."""
 
 
 class Verdict(msgspec.Struct, frozen=True):
     """What becomes of an event. Without a reason it is billed by its own usage.
 
-    `covered_by` is the span that bills instead; it is billed itself.
+    `covered_by` is the span that bills instead; it is billed itself. `detail` says by how much an outer span exceeds
+    what is billed below it.
     """
 
     status: BillingStatus | None = None
     reason: Reason | None = None
     covered_by: bytes | None = None
+    detail: str | None = None
 
     @property
     def is_billed(self) -> bool:
@@ -42,7 +54,7 @@ class Verdict(msgspec.Struct, frozen=True):
 BILLED: Final = Verdict()
 
 Verdicts: TypeAlias = dict[bytes, Verdict]
-_Rank: TypeAlias = tuple[int, int, bool, bytes]
+_Rank: TypeAlias = tuple[bool, int, int, bool, bytes]
 
 
 def winner(events: Sequence[UsageEvent]) -> UsageEvent:
@@ -70,6 +82,11 @@ def judge(events: Sequence[UsageEvent]) -> Verdicts:
         span_id: verdict if verdict.covered_by is None else _resolved(span_id, verdicts)
         for span_id, verdict in verdicts.items()
     }
+
+
+def is_missing_children(detail: str | None) -> bool:
+    """Say whether the detail of a charge tells of calls that a container knows of and the books do not."""
+    return detail is not None and detail.startswith(MISSING_CHILDREN)
 
 
 class _Tree:
@@ -108,9 +125,36 @@ class _Tree:
             else:
                 waiting += self.children.get(child.span_id, ())
 
+    def calls_below(self, event: UsageEvent) -> Iterator[UsageEvent]:
+        """Find all calls below an event, through other calls as well."""
+        waiting = list(self.children.get(event.span_id, ()))
+        while waiting:
+            child = waiting.pop()
+            if child.kind == "call":
+                yield child
+            waiting += self.children.get(child.span_id, ())
+
+    def seen_by(self, outer: UsageEvent) -> Iterator[UsageEvent]:
+        """Find the calls that an outer call may be seeing: the nearest, and past those that report no usage."""
+        waiting = list(self.nearest_calls(outer))
+        while waiting:
+            call = waiting.pop()
+            yield call
+            if call.usage.is_empty():
+                waiting += self.nearest_calls(call)
+
     def rank(self, event: UsageEvent) -> _Rank:
-        """Rank the spans of one physical call: the smallest is the deepest, then the most detailed, then the client."""
-        return (-self.depth(event), -_detail(event), not event.is_client, event.span_id)
+        """Rank the spans of one physical call, the smallest first.
+
+        Whoever reports usage comes before whoever reports none; then the deepest, the most detailed, the client.
+        """
+        return (
+            event.usage.is_empty(),
+            -self.depth(event),
+            -_detail(event),
+            not event.is_client,
+            event.span_id,
+        )
 
 
 def _links(events: Sequence[UsageEvent], by_id: dict[bytes, UsageEvent]) -> dict[bytes, bytes]:
@@ -148,7 +192,7 @@ def _judge_twins(tree: _Tree, verdicts: Verdicts) -> None:
     """S4: calls that differ in nothing but the span id are one call, emitted twice (LiteLLM issue 10588)."""
     at_once: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
     for call in tree.calls:
-        if call.response_id is None and call.started_at_us is not None:
+        if call.response_id is None and call.started_at_us is not None and not _is_own(call):
             at_once[call.parent_span_id, call.started_at_us, call.occurred_at_us].append(call)
     for candidates in at_once.values():
         groups: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
@@ -170,17 +214,31 @@ def _twin_key(call: UsageEvent) -> tuple[object, ...]:
 
 def _judge_wrappers(tree: _Tree, verdicts: Verdicts) -> None:
     """S2: a call around calls is the same call seen from further out, unless it says more than they do together."""
-    for outer in tree.calls:
+    for outer in sorted(tree.calls, key=lambda call: (tree.depth(call), call.span_id)):
         if outer.span_id in verdicts or outer.span_id not in tree.children:
             continue
-        inner = [call for call in tree.nearest_calls(outer) if _is_seen_from_outside(outer, call, verdicts)]
-        if not inner:
-            continue
-        first = min(inner, key=tree.rank)
-        if _is_within(outer, inner):
-            verdicts[outer.span_id] = Verdict("suppressed", "covered_by_child", first.span_id)
-        else:
-            verdicts[outer.span_id] = Verdict("unpriced", "needs_review", first.span_id)
+        inner = [call for call in tree.seen_by(outer) if _is_seen_from_outside(outer, call, verdicts)]
+        telling = [call for call in inner if not call.usage.is_empty()]
+        if not telling and not outer.usage.is_empty():
+            _keep_outer(outer, inner, verdicts)
+        elif inner:
+            first = min(inner, key=tree.rank)
+            excess = _excess(outer, telling)
+            verdicts[outer.span_id] = (
+                Verdict("suppressed", "covered_by_child", first.span_id)
+                if excess is None
+                else Verdict("unpriced", "needs_review", first.span_id, f"beyond the calls in it: {excess}")
+            )
+
+
+def _keep_outer(outer: UsageEvent, inner: Iterable[UsageEvent], verdicts: Verdicts) -> None:
+    """Let the outer call bill where no inner one knows its usage, as of a stream that was not asked for it.
+
+    An inner call that failed is another attempt, and stands beside it.
+    """
+    for call in inner:
+        if call.status != "error" and call.span_id not in verdicts:
+            verdicts[call.span_id] = Verdict("suppressed", "twin", outer.span_id)
 
 
 def _is_seen_from_outside(outer: UsageEvent, inner: UsageEvent, verdicts: Verdicts) -> bool:
@@ -188,16 +246,25 @@ def _is_seen_from_outside(outer: UsageEvent, inner: UsageEvent, verdicts: Verdic
     if loses is not None and loses.reason in ("duplicate_response", "twin"):
         return False
     return (
-        not _have_different_responses(outer, inner)
+        not (_is_own(outer) and outer.scope == inner.scope)
+        and not _have_different_responses(outer, inner)
         and _lies_inside(inner, outer)
         and _may_be_same_model(outer, inner)
         and _modality(outer) == _modality(inner)
     )
 
 
-def _is_within(outer: UsageEvent, inner: Sequence[UsageEvent]) -> bool:
-    totals = (("input_tokens", outer.usage.input_tokens), ("output_tokens", outer.usage.output_tokens))
-    return all((whole or 0) <= sum(getattr(call.usage, name) or 0 for call in inner) for name, whole in totals)
+def _excess(outer: UsageEvent, inner: Collection[UsageEvent]) -> str | None:
+    """Say by how many tokens an outer span exceeds the calls in it; None when it does not."""
+    excess = [
+        max(0, (getattr(outer.usage, name) or 0) - sum(getattr(call.usage, name) or 0 for call in inner))
+        for name in ("input_tokens", "output_tokens")
+    ]
+    return f"{excess[0]} input and {excess[1]} output tokens" if any(excess) else None
+
+
+def _is_own(call: UsageEvent) -> bool:
+    return call.scope.startswith(OWN_SCOPE)
 
 
 def _judge_layers(tree: _Tree, verdicts: Verdicts) -> None:
@@ -241,18 +308,32 @@ def _is_same_call_in_other_scope(kept: UsageEvent, other: UsageEvent) -> bool:
 
 
 def _judge_containers(tree: _Tree, verdicts: Verdicts) -> None:
-    """Rule 3 and S3: what wraps calls is never billed; alone with a usage it shows that calls are missing."""
+    """Rule 3 and S3: what wraps calls is never billed.
+
+    Its usage is a control total: where it exceeds the calls below, some of them are missing. Alone with a usage it
+    shows that all of them are.
+    """
     for event in tree.events:
         if event.kind != "container":
             continue
         calls = list(tree.nearest_calls(event))
         if calls:
             first = min(calls, key=tree.rank)
-            verdicts[event.span_id] = Verdict("suppressed", "covered_by_child", first.span_id)
+            missing = _missing_children(tree, event, verdicts)
+            verdicts[event.span_id] = Verdict("suppressed", "covered_by_child", first.span_id, missing)
         elif event.usage.is_empty():
             verdicts[event.span_id] = Verdict("suppressed", "aggregate_only")
         else:
             verdicts[event.span_id] = Verdict("unpriced", "aggregate_only")
+
+
+def _missing_children(tree: _Tree, container: UsageEvent, verdicts: Verdicts) -> str | None:
+    """Say what a container's usage has beyond the calls below it, each physical call counted once."""
+    if container.usage.is_empty():
+        return None
+    billing = {_billing_span(call.span_id, verdicts) for call in tree.calls_below(container)}
+    excess = _excess(container, [tree.by_id[span_id] for span_id in billing])
+    return None if excess is None else f"{MISSING_CHILDREN}: {excess}"
 
 
 _CALL_RULES: Final[tuple[Callable[[_Tree, Verdicts], None], ...]] = (
@@ -274,12 +355,20 @@ def _keep_first(group: Sequence[UsageEvent], reason: Reason, verdicts: Verdicts)
 def _resolved(span_id: bytes, verdicts: Verdicts) -> Verdict:
     """Point a verdict at the span that really bills, which may lie behind several that do not."""
     verdict = verdicts[span_id]
-    target = verdict.covered_by
-    passed = {span_id}
-    while target is not None and target not in passed and (behind := verdicts[target]).covered_by is not None:
-        passed.add(target)
-        target = behind.covered_by
+    target = _billing_span(span_id, verdicts)
     return verdict if target == verdict.covered_by else msgspec.structs.replace(verdict, covered_by=target)
+
+
+def _billing_span(span_id: bytes, verdicts: Verdicts) -> bytes:
+    """Follow who covers whom to the span that bills for a span, which may be the span itself."""
+    passed: set[bytes] = set()
+    while span_id not in passed:
+        passed.add(span_id)
+        verdict = verdicts.get(span_id)
+        if verdict is None or verdict.covered_by is None:
+            break
+        span_id = verdict.covered_by
+    return span_id
 
 
 def _have_different_responses(one: UsageEvent, other: UsageEvent) -> bool:
@@ -357,6 +446,7 @@ def _content_hash(event: UsageEvent) -> bytes:
         event.batch,
         event.region,
         event.tokens_source,
+        event.usage_rule,
         sorted(usage.items()),
     )
     return blake2b(repr(tuple(facts)).encode(), digest_size=16).digest()

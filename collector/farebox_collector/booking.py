@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from farebox_collector import dialects
-from farebox_collector.billable import Verdict, judge, winner
+from farebox_collector.billable import Verdict, is_missing_children, judge, winner
 from farebox_collector.charging import charge_of, covering_row
 from farebox_collector.spans import Batch
 from farebox_ledger.charges import change_charges
@@ -35,6 +35,7 @@ class Outcome(msgspec.Struct):
     not_genai: int = 0
     replayed: int = 0
     changed: int = 0
+    missing_children: int = 0  # containers that say more than the calls below them, as of now
     charges: Counter[tuple[str, str | None]] = msgspec.field(default_factory=Counter)
 
     @property
@@ -63,6 +64,7 @@ def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledge
     outcome.replayed = sum(len(batch.spans) for batch in batches if batch.id in seen)
     fresh = [batch for batch in batches if batch.id not in seen]
     events = _events(fresh, outcome)
+    _configure(events, ledger.prices)
     traces: dict[_TraceKey, list[UsageEvent]] = defaultdict(list)
     for event in events:
         traces[event.org_id, event.trace_id].append(event)
@@ -87,6 +89,7 @@ def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledge
             connection, _EVERYBODY, changed, cause="later_span", writer_slot=ledger.writer_slot
         )
     outcome.charges.update((booking.charge.status, booking.charge.reason) for booking in new)
+    outcome.missing_children = sum(is_missing_children(booking.charge.detail) for booking in (*new, *changed))
     return outcome
 
 
@@ -104,6 +107,18 @@ def _events(batches: Iterable[Batch], outcome: Outcome) -> list[UsageEvent]:
             event.received_at_us = batch.received_at_us
             events.append(event)
     return events
+
+
+def _configure(events: Iterable[UsageEvent], prices: PriceBook) -> None:
+    """Say of each call which of the organization's model configurations it belongs to."""
+    for event in events:
+        event.model_config = prices.configurations.of_call(
+            event.org_id,
+            explicit=event.model_config,
+            provider=event.provider,
+            request_model=event.request_model,
+            at_us=event.occurred_at_us,
+        )
 
 
 def _standing(connection: Connection, events: Iterable[UsageEvent]) -> dict[_TraceKey, dict[bytes, BookedEvent]]:
@@ -142,8 +157,9 @@ def _stands(booked: BookedEvent, verdict: Verdict) -> bool:
     """Say whether a booked charge agrees with the verdict; a billed one is not priced anew, whatever prices are now."""
     if verdict.is_billed:
         return booked.charge_status != "suppressed" and booked.reason not in ("needs_review", "aggregate_only")
-    return (booked.charge_status, booked.reason, booked.covered_by) == (
+    return (booked.charge_status, booked.reason, booked.detail, booked.covered_by) == (
         verdict.status,
         verdict.reason,
+        verdict.detail,
         covering_row(booked.event, verdict),
     )

@@ -11,7 +11,12 @@ from farebox_ledger.usage import UsageEvent, usage_id
 def charge_of(event: UsageEvent, verdict: Verdict, prices: PriceBook) -> Charge:
     """Answer what an event costs by its verdict, at the prices that held when it ended."""
     if verdict.status is not None:
-        return Charge(status=verdict.status, reason=verdict.reason, covered_by=covering_row(event, verdict))
+        return Charge(
+            status=verdict.status,
+            reason=verdict.reason,
+            detail=verdict.detail,
+            covered_by=covering_row(event, verdict),
+        )
     return charge_event(prices, event)
 
 

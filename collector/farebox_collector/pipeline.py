@@ -198,6 +198,7 @@ class Pipeline:
         telemetry = self._telemetry
         telemetry.sent_spans.labels("farebox").inc(spans)
         telemetry.changed.inc(outcome.changed)
+        telemetry.missing_children.inc(outcome.missing_children)
         for (status, reason), count in outcome.charges.items():
             telemetry.rows.labels(status).inc(count)
             if status == "suppressed":

@@ -52,6 +52,11 @@ class Telemetry:
         self.unbilled = self._counter("farebox_unbilled_rows", "Usage rows without a price, by reason.", ("reason",))
         self.suppressed = self._counter("farebox_suppressed_rows", "Calls that another row bills.", ("rule",))
         self.changed = self._counter("farebox_changed_charges", "Booked charges that a later span changed.", ())
+        self.missing_children = self._counter(
+            "farebox_missing_children",
+            "Containers booked with more usage than the calls below them; calls that come later may settle it.",
+            (),
+        )
         self.crashes = self._counter("farebox_booking_crashes", "Attempts at booking that crashed.", ())
         self.commit_seconds = Histogram(
             "farebox_commit_seconds", "One booking transaction.", registry=self.registry, buckets=_SECONDS

@@ -71,6 +71,38 @@ def test_a_container_without_calls_is_never_billed() -> None:
     assert verdicts(container(1, usage=Usage())) == {1: suppressed("aggregate_only")}
 
 
+def missing(input_tokens: int, output_tokens: int) -> str:
+    return f"missing_children: {input_tokens} input and {output_tokens} output tokens"
+
+
+def test_a_container_that_says_more_than_the_calls_below_it_tells_what_is_missing() -> None:
+    agent = container(1, usage=Usage(input_tokens=3000, output_tokens=150))
+
+    found = verdicts(agent, container(2, 1, usage=Usage(input_tokens=1000)), call(3, 2), call(4, 1))
+
+    assert found[1] == Verdict("suppressed", "covered_by_child", span_id(3), missing(1000, 0))
+    assert found[2] == suppressed("covered_by_child", 3)
+
+
+def test_each_call_counts_once_against_a_container() -> None:
+    agent = container(1, usage=Usage(input_tokens=2000, output_tokens=200))
+    framework = call(2, 1, scope="scope.b")
+
+    found = verdicts(agent, framework, call(3, 2))
+
+    assert found[1] == Verdict("suppressed", "covered_by_child", span_id(3), missing(1000, 100))
+
+
+def test_a_call_that_another_span_outside_bills_is_not_missing_in_the_container() -> None:
+    agent = container(1, usage=Usage(input_tokens=1000, output_tokens=100))
+    seen = call(2, 1, response_id="response-1")
+    billed = call(3, response_id="response-1", usage=Usage(input_tokens=1000, output_tokens=100, requests=1))
+
+    found = verdicts(agent, seen, billed)
+
+    assert found[1].detail is None
+
+
 def test_the_deepest_call_of_one_response_bills() -> None:
     outer = call(1, response_id="chatcmpl-12345", usage=Usage(input_tokens=1000, output_tokens=900))
     inner = call(2, 1, response_id="chatcmpl-12345")
@@ -111,7 +143,8 @@ def test_a_call_around_two_calls_is_covered_when_it_says_no_more_than_their_sum(
 def test_a_call_that_says_more_than_the_calls_in_it_needs_review() -> None:
     outer = call(1, usage=Usage(input_tokens=5000, output_tokens=200))
 
-    assert verdicts(outer, call(2, 1)) == {1: Verdict("unpriced", "needs_review", span_id(2)), 2: BILLED}
+    excess = "beyond the calls in it: 4000 input and 100 output tokens"
+    assert verdicts(outer, call(2, 1)) == {1: Verdict("unpriced", "needs_review", span_id(2), excess), 2: BILLED}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +161,53 @@ def test_a_call_inside_that_is_another_call_is_billed_beside_it(inner: UsageEven
     outer = call(1, response_id="resp-outer-1", scope="scope.b")
 
     assert verdicts(outer, inner) == {1: BILLED, 2: BILLED}
+
+
+def test_a_call_that_knows_its_usage_bills_for_the_one_inside_that_does_not() -> None:
+    outer, silent = call(1, scope="scope.b"), call(2, 1, usage=Usage())
+
+    assert verdicts(outer, silent) == {1: BILLED, 2: suppressed("twin", 1)}
+
+
+def test_a_failed_attempt_inside_stands_beside_the_call_that_knows_its_usage() -> None:
+    outer, failed = call(1, scope="scope.b"), call(2, 1, usage=Usage(), status="error")
+
+    assert verdicts(outer, failed) == {1: BILLED, 2: BILLED}
+
+
+def test_a_call_is_seen_through_one_that_reports_nothing() -> None:
+    outer, silent, inner = call(1, scope="scope.b"), call(2, 1, scope="scope.c", usage=Usage()), call(3, 2)
+
+    assert verdicts(outer, silent, inner) == {
+        1: suppressed("covered_by_child", 3),
+        2: suppressed("covered_by_child", 3),
+        3: BILLED,
+    }
+
+
+def test_of_one_response_the_span_that_knows_its_usage_bills() -> None:
+    outer = call(1, response_id="chatcmpl-12345")
+    silent = call(2, 1, response_id="chatcmpl-12345", usage=Usage())
+
+    assert verdicts(outer, silent) == {1: BILLED, 2: suppressed("duplicate_response", 1)}
+
+
+@pytest.mark.parametrize("model", ["claude-opus-4-5", "claude-sonnet-4-5"], ids=["another model", "the same model"])
+def test_an_advisor_inside_our_own_call_is_billed_beside_it(model: str) -> None:
+    ours: dict[str, Any] = {"scope": "farebox.sdks.anthropic", "request_model": "claude-sonnet-4-5"}
+    reply = call(1, response_id="msg_0123456789", **ours)
+    advisor = call(2, 1, **(ours | {"request_model": model}))
+
+    assert verdicts(reply, advisor) == {1: BILLED, 2: BILLED}
+
+
+def test_two_advisors_of_our_own_that_used_the_same_are_both_billed() -> None:
+    ours: dict[str, Any] = {"scope": "farebox.sdks.anthropic", "request_model": "claude-opus-4-5"}
+    reply = call(1, response_id="msg_0123456789", scope="farebox.sdks.anthropic", request_model="claude-sonnet-4-5")
+
+    found = verdicts(reply, call(2, 1, **ours), call(3, 1, **ours))
+
+    assert found == {1: BILLED, 2: BILLED, 3: BILLED}
 
 
 def test_identical_twins_are_one_call() -> None:

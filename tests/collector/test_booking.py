@@ -49,8 +49,8 @@ class Books:
     def rows(self) -> list[tuple[Any, ...]]:
         """What the rows say, without what an organization or an arrival puts there."""
         return self._read(
-            "SELECT span_id, day, occurred_at_us, kind, billing_status, reason, cost_pico, input_tokens, output_tokens,"
-            " request_model, response_id, status FROM usage_rows WHERE org_id = :org ORDER BY span_id"
+            "SELECT span_id, day, occurred_at_us, kind, billing_status, reason, reason_detail, cost_pico, input_tokens,"
+            " output_tokens, request_model, response_id, status FROM usage_rows WHERE org_id = :org ORDER BY span_id"
         )
 
     def coverage(self) -> dict[bytes, bytes | None]:

@@ -82,6 +82,7 @@ class BookedEvent(msgspec.Struct):
     reason: Reason | None
     charge_version: int
     covered_by: bytes | None
+    detail: str | None = None  # what the reason is about
 
 
 def book(
@@ -326,6 +327,7 @@ def _booked(row: Record) -> BookedEvent:
         reason=row["reason"],
         charge_version=row["charge_version"],
         covered_by=None if row["covered_by"] is None else bytes(row["covered_by"]),
+        detail=row["reason_detail"],
     )
 
 
