@@ -27,6 +27,7 @@ from farebox_api.schemas.usage import (
 )
 from farebox_api.schemas.values import timestamp, usage_id_text
 from farebox_ledger.errors import NotFound
+from farebox_ledger.store.model_configs import model_config_names
 from farebox_ledger.store.organizations import organizations_by_id
 from farebox_ledger.store.querying import (
     ChargeVersion,
@@ -131,7 +132,13 @@ def _row(connection: Connection, scope: Scope, text: str) -> UsageRow:
 
 def _answers(connection: Connection, rows: Collection[UsageRow]) -> list[UsageAnswer]:
     slugs = _slugs(connection, rows)
-    return [usage_answer(row, slugs[row.event.org_id]) for row in rows]
+    configs = model_config_names(
+        connection, {(row.event.org_id, row.event.model_config) for row in rows if row.event.model_config}
+    )
+    return [
+        usage_answer(row, slugs[row.event.org_id], configs.get((row.event.org_id, row.event.model_config or "")))
+        for row in rows
+    ]
 
 
 def _slugs(connection: Connection, rows: Collection[UsageRow]) -> dict[int, str]:

@@ -193,8 +193,8 @@ class ExplanationAnswer(ChargeAnswer, frozen=True, kw_only=True):
     versions: list[OldChargeAnswer]
 
 
-def usage_answer(row: UsageRow, organization: str) -> UsageAnswer:
-    """Write a row."""
+def usage_answer(row: UsageRow, organization: str, model_config_name: str | None = None) -> UsageAnswer:
+    """Write a row, with the slug of its organization and the name of its model configuration."""
     event, charge = row.event, row.charge
     parts = _cost_parts(charge)
     return UsageAnswer(
@@ -224,7 +224,7 @@ def usage_answer(row: UsageRow, organization: str) -> UsageAnswer:
         content_type=event.content_type,
         content_ref=event.content_ref,
         model_config=event.model_config,
-        model_config_name=None,
+        model_config_name=model_config_name,
         upstream=event.upstream,
         session=event.session,
         tags=event.tags or [],

@@ -6,7 +6,7 @@ stands; two configurations of one model share it. Which configuration a call bel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -187,18 +187,16 @@ def list_model_configs(
     return _configs(connection, rows)
 
 
-def model_config_names(connection: Connection, scope: Scope, identities: set[str]) -> dict[str, str]:
-    """Answer the names of configurations that rows mention, deleted ones among them."""
-    if not identities:
+def model_config_names(connection: Connection, said: Collection[tuple[int, str]]) -> dict[tuple[int, str], str]:
+    """Answer the names of configurations that rows mention, by (organization, id); deleted ones among them.
+
+    A row may say whatever its sender liked: the id of another organization's configuration has no name here.
+    """
+    if not said:
         return {}
-    listed = select(model_configs.c.id, model_configs.c.name, model_configs.c.org_id).where(
-        model_configs.c.id.in_(identities)
-    )
-    return {
-        row.id: row.name
-        for row in connection.execute(listed)
-        if not isinstance(scope, OrgScope) or row.org_id == scope.org_id
-    }
+    table = model_configs
+    listed = select(table.c.org_id, table.c.id, table.c.name).where(table.c.id.in_({identity for _, identity in said}))
+    return {(row.org_id, row.id): row.name for row in connection.execute(listed) if (row.org_id, row.id) in said}
 
 
 def all_model_configs(connection: Connection) -> list[ModelConfiguration]:
