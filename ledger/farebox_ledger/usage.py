@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, Literal, TypeAlias
 
@@ -41,11 +42,13 @@ Reason: TypeAlias = Literal[
 ]  # fmt: skip
 """Why a row is not plainly billed. The list is closed; a new reason is added here, in the contract and in the docs."""
 
+_DAY_US: Final = 86_400_000_000
+
 MAX_COUNT: Final = 2**40
 """A larger count of tokens or units is no count; it is clamped to 0 and marked."""
 
 
-class Usage(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Usage(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """The quantities of one call; the names are those of the API, the rows and the filters."""
 
     input_tokens: int | None = None
@@ -84,6 +87,8 @@ class Usage(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def is_empty(self) -> bool:
         """Say whether the provider reported no quantity at all (a reported 0 is a report)."""
+        if self.input_tokens is not None or self.output_tokens is not None:
+            return False
         return all(getattr(self, name) is None for name in QUANTITIES)
 
 
@@ -91,7 +96,7 @@ QUANTITIES: Final = tuple(name for name in Usage.__struct_fields__ if name != "s
 """The usage members that count something, in the order of the contract."""
 
 
-class UsageEvent(msgspec.Struct, kw_only=True):
+class UsageEvent(msgspec.Struct, kw_only=True, gc=False):
     """One generative-AI span as the books see it: who, when, what was called, what it used. Not yet priced.
 
     Times are microseconds since 1970 in UTC. `occurred_at_us` is the end of the call; prices and days go by it.
@@ -168,7 +173,12 @@ def org_id_of(slug: str) -> int:
 
 def day_of(time_us: int) -> int:
     """The UTC day of a time in microseconds, as the number YYYYMMDD."""
-    moment = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    return _numbered_day(time_us // _DAY_US)
+
+
+@lru_cache(maxsize=1024)
+def _numbered_day(days: int) -> int:
+    moment = datetime.fromtimestamp(days * (_DAY_US // 1_000_000), UTC)
     return moment.year * 10_000 + moment.month * 100 + moment.day
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -19,7 +21,7 @@ import msgspec
 from farebox_ledger.errors import AmountTooLarge, InvalidInput
 from farebox_ledger.money import decimal_text, from_pico, to_pico
 from farebox_ledger.pricing.charge import Charge, CostLine, PriceReference, cost_column
-from farebox_ledger.store.schema import BOOKED_COLUMNS, COST_PARTS
+from farebox_ledger.store.schema import BOOKED_COLUMNS, COST_PARTS, TOKEN_COLUMNS
 from farebox_ledger.store.statements import chunks
 from farebox_ledger.usage import CacheTtl, Usage, UsageEvent, UsageRule
 
@@ -81,6 +83,10 @@ class _Explanation(msgspec.Struct, omit_defaults=True):
 
 
 _NO_DETAILS: Final = UsageDetails()
+_RARE: Final = tuple(name for name in Usage.__struct_fields__ if name not in TOKEN_COLUMNS)
+_rare_quantities: Final = attrgetter(*_RARE)
+_NO_QUANTITIES: Final = (None,) * len(_RARE)
+_NO_PARTS: Final = (None,) * len(COST_PARTS)
 _NO_EXPLANATION: Final = _Explanation()
 _encode: Final = msgspec.json.Encoder(decimal_format="string").encode
 _decode_details: Final = msgspec.json.Decoder(UsageDetails).decode
@@ -323,6 +329,15 @@ def _usage(row: Record, details: UsageDetails) -> Usage:
 
 def _details_text(event: UsageEvent) -> str | None:
     usage = event.usage
+    if (
+        _rare_quantities(usage) == _NO_QUANTITIES
+        and event.raw_usage is None
+        and event.usage_rule is None
+        and event.estimated_input_tokens is None
+        and event.estimated_output_tokens is None
+        and (usage.cache_write_input_tokens is None or usage.cache_write_input_tokens.keys() == {"unsplit"})
+    ):
+        return None
     writes = usage.cache_write_input_tokens
     details = UsageDetails(
         cache_write_by_ttl=writes if writes and writes.keys() != {"unsplit"} else None,
@@ -423,16 +438,21 @@ def _storable(value: object) -> object:
     return clean_text(str(value)) or ""
 
 
-def _cost_parts(charge: Charge) -> tuple[int | None, ...]:
+def _cost_parts(charge: Charge) -> Sequence[int | None]:
     """Share the cost out to the parts by the lines' dimensions; a cost without lines is `other`."""
     if charge.cost_pico is None:
-        return (None,) * len(COST_PARTS)
-    parts = dict.fromkeys(COST_PARTS, 0)
+        return _NO_PARTS
+    parts = [0] * len(COST_PARTS)
     for line in charge.lines:
-        parts[f"cost_{cost_column(line.dimension)}_pico"] += line.amount_pico
+        parts[_part_of(line.dimension)] += line.amount_pico
     if not charge.lines:
-        parts["cost_other_pico"] = charge.cost_pico
-    return tuple(parts.values())
+        parts[-1] = charge.cost_pico
+    return parts
+
+
+@lru_cache(maxsize=256)
+def _part_of(dimension: str) -> int:
+    return COST_PARTS.index(f"cost_{cost_column(dimension)}_pico")
 
 
 def _explanation_text(charge: Charge) -> str | None:
@@ -441,7 +461,7 @@ def _explanation_text(charge: Charge) -> str | None:
     lines = [
         (
             line.dimension,
-            decimal_text(line.quantity),
+            _quantity_text(line.quantity),
             line.unit_price,
             line.multiplier,
             line.list_amount_pico,
@@ -450,6 +470,11 @@ def _explanation_text(charge: Charge) -> str | None:
         for line in charge.lines
     ]
     return _encode(_Explanation(lines, charge.price, charge.rejected)).decode()
+
+
+def _quantity_text(quantity: Decimal) -> str:
+    text = str(quantity)
+    return text if text.isdecimal() else decimal_text(quantity)  # a whole number is canonical as it is
 
 
 def _bytes(value: bytes | memoryview | None) -> bytes | None:
