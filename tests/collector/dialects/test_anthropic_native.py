@@ -47,3 +47,12 @@ def test_compaction_is_added_to_the_totals() -> None:
     assert event is not None
     assert (event.usage.input_tokens, event.usage.output_tokens) == (61_010, 500)
     assert event.usage.cache_write_input_tokens == {"unsplit": 1000}
+    assert event.usage_rule == "compaction_added"
+    assert event.raw_usage == {
+        "anthropic.usage.compaction.input_tokens": 55_000,
+        "anthropic.usage.compaction.output_tokens": 300,
+        "gen_ai.usage.cache_read.input_tokens": 5000,
+        "gen_ai.usage.cache_write.input_tokens": 1000,
+        "gen_ai.usage.input_tokens": 6010,
+        "gen_ai.usage.output_tokens": 200,
+    }

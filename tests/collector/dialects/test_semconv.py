@@ -286,6 +286,10 @@ def test_bedrock_of_botocore_counts_cached_input_outside() -> None:
     event = read(MODEL | usage, scope="opentelemetry.instrumentation.botocore.bedrock-runtime")
 
     assert (event.usage.input_tokens, event.dialect) == (6010, "botocore")
+    assert (event.usage_rule, event.raw_usage) == (
+        "input_excludes_cache",
+        {key: count for key, count in usage.items() if key != "gen_ai.system"},
+    )
     assert read(MODEL | usage).usage.input_tokens == 10
 
 
