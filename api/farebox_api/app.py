@@ -25,6 +25,7 @@ from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_con
 from farebox_api.price_syncing import PriceSyncing
 from farebox_api.problems import answer_fault
 from farebox_api.routes import (
+    drift,
     keys,
     model_aliases,
     model_configs,
@@ -56,6 +57,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *model_configs.ROUTES,
     *upstreams.ROUTES,
     *repair.ROUTES,
+    *drift.ROUTES,
 )
 
 

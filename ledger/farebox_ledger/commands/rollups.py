@@ -50,10 +50,8 @@ def _check(options: argparse.Namespace) -> None:
         print_json({"days": len(days), "differences": msgspec.to_builtins(differences)})
     elif not differences:
         print(f"the sums of {len(days)} days are those of their rows")
-    for difference in [] if options.json else differences[:_SHOWN]:
-        print(
-            f"{difference.rollup} {difference.key}: {difference.measure} {difference.is_sum} != {difference.should_be}"
-        )
+    for one in [] if options.json else differences[:_SHOWN]:
+        print(f"{one.rollup} {one.key}: {one.measure} is {one.is_sum} and should be {one.should_be}")
     if differences:
         raise SumsDiffer(f"{len(differences)} sums differ from their rows: run `farebox rollups rebuild`")
 
