@@ -7,6 +7,7 @@ installed, to see what their shapes allow; it sends an empty request, and a span
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import sys
@@ -134,7 +135,15 @@ def _sdk(name: str, root: str) -> SdkFinding:
         return SdkFinding(name, BROKEN, installed, message=f"cannot be imported: {error}", cure=cure)
     if setting := patching.switched_off().get(name):
         return SdkFinding(name, NOTE, installed, message=f"left alone by {setting}", cure=f"Change {setting}.")
+    _import_targets(name)
     return _patched(name, installed)
+
+
+def _import_targets(name: str) -> None:
+    """Import what the SDK itself imports only when it is used; a part that lacks a package of its own stays waiting."""
+    for module in {patch.target.module for patch in patching.patches().get(name, [])}:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
 
 
 def _patched(name: str, installed: str) -> SdkFinding:
@@ -146,7 +155,7 @@ def _patched(name: str, installed: str) -> SdkFinding:
             found.patched.append(target)
         else:
             found.not_patched[target] = patch.reason
-    if found.not_patched or not patches:
+    if not found.patched or any(patch.state == patching.MISSING for patch in patches):
         found.state = BROKEN
         found.message = "some calls are not metered" if found.patched else "no call is metered"
         if found.tested:
@@ -155,7 +164,8 @@ def _patched(name: str, installed: str) -> SdkFinding:
 
 
 def _installed_version(root: str) -> str | None:
-    names = packages_distributions().get(root.partition(".")[0], [])
+    # Many distributions share a namespace (`azure`, `google`); those below one are called as their packages.
+    names = [root.replace(".", "-")] if "." in root else packages_distributions().get(root, [])
     for name in names:
         try:
             return version(name)

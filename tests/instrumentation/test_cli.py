@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from farebox import cli, run
+from farebox.sdks import SDKS
 from tests.fakes.provider import FakeProvider
 from tests.fakes.receiver import FakeReceiver
 from tests.instrumentation import processes
@@ -121,11 +122,17 @@ def test_doctor_says_that_all_is_well(tmp_path: Path) -> None:
     answer = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
     assert {finding["state"] for finding in answer["findings"]} == {"ok"}
-    assert [sdk["sdk"] for sdk in answer["sdks"]] == ["anthropic", "openai"]
-    assert answer["sdks"][1]["patched"] == [
+    sdks = {sdk["sdk"]: sdk for sdk in answer["sdks"]}
+    assert list(sdks) == list(SDKS)
+    assert sdks["openai"]["patched"] == [
         "openai._base_client.SyncAPIClient.request",
         "openai._base_client.AsyncAPIClient.request",
     ]
+    # Its modules are imported by the SDK only when they are used.
+    assert len(sdks["mistralai"]["patched"]) == 50
+    assert sdks["mistralai"]["not_patched"] == {}
+    # It shares its namespace with other packages.
+    assert sdks["azure_ai_inference"]["version"] == "1.0.0b9"
     assert [request.body for request in requests] == [b""]
     assert requests[0].headers["authorization"] == "Bearer k"
 
