@@ -28,6 +28,8 @@ MARKERS = (
     b'"usage":{', b'"usage": {', b'"finish_reason":"', b'"finish_reason": "', b'"stop_reason":"', b'"x_groq"',
     b'"executed_tools"',
 )  # fmt: skip
+#: Only what has one of these is decoded of what is delivered: counts, or what a connection is set to.
+DELIVERED_MARKERS = (b'"usage"', b'"session"')
 LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 
 
@@ -64,10 +66,14 @@ def decoded(body: Any) -> Any | None:
 
 
 def lines(delivered: Any) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a body that was read already, or of its text, one in each line."""
-    text = delivered if isinstance(delivered, (str, bytes)) else getattr(delivered, "content", b"")
-    for line in text.splitlines():
-        if (found := _object_in(line)) is not None:
+    """The JSON objects of a body that was read already, or of its text, one in each line; bytes are one message."""
+    if isinstance(delivered, bytes):
+        parts = [delivered]
+    else:
+        text = delivered.encode() if isinstance(delivered, str) else getattr(delivered, "content", b"")
+        parts = text.split(b"\n")
+    for part in parts:
+        if (found := _object_in(part)) is not None:
             yield found
 
 
@@ -313,10 +319,12 @@ def _event_data(event: bytes) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _object_in(line: str | bytes) -> dict[str, Any] | None:
-    """The JSON object in a line; None for what is none, such as a line of any other kind of file."""
+def _object_in(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line; None for what is none, or says nothing of a use."""
+    if not any(marker in line for marker in DELIVERED_MARKERS):
+        return None
     try:
-        found = json.loads(line) if line.strip() else None
+        found = json.loads(line)
     except ValueError:
         return None
     return found if isinstance(found, dict) else None

@@ -10,6 +10,8 @@ import asyncio
 import inspect
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any
 
 import wrapt
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _sdks: dict[str, Sdk] = {}
 _settings: config.Settings | None = None
+#: The call that may be made through the next one, see `Request.is_around`.
+_around: ContextVar[Call | None] = ContextVar("farebox.around", default=None)
 
 
 class Switch:
@@ -37,7 +41,7 @@ class Switch:
 class Call:
     """One metered call on its way, from the request to the end of its span."""
 
-    __slots__ = ("attributes", "estimate", "reading", "request", "scope", "sdk", "span")
+    __slots__ = ("attributes", "entered", "estimate", "has_inner", "reading", "request", "scope", "sdk", "span")
 
     def __init__(self, scope: str, sdk: Sdk, request: Request, span: spans.CallSpan, attributes: Attributes) -> None:
         self.scope = scope
@@ -48,10 +52,14 @@ class Call:
         self.reading = Reading(request)
         self.estimate = Estimate(request.body) if settings().estimate_tokens else None
         request.body = None
+        self.has_inner = False
+        self.entered: Token[Call | None] | None = _around.set(self) if request.is_around else None
 
     def receive(self, result: Any) -> Any:
         """Read the answer and end the span; for a stream or an unread body, put a proxy or a watch in its way."""
         try:
+            if self._leave():
+                return result
             self.attributes.update(self.request.units)
             if (place := self.request.stream_in) is not None and isinstance(result, dict):
                 if not members.meter(result, place, self):
@@ -103,6 +111,8 @@ class Call:
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised; an answer that came before the exception still counts."""
         try:
+            if self._leave():
+                return
             for answer in self.request.seen or bodies.refused_answer(error):
                 self.read(answer)
         except Exception:  # noqa: BLE001 - the app gets its own exception whatever happens here
@@ -123,6 +133,18 @@ class Call:
                 self.span.end(self.attributes, outcome, error)
         except Exception:  # noqa: BLE001 - may run in garbage collection and in the app's exception handling
             safety.report(f"{self.scope}.end")
+
+    def _leave(self) -> bool:
+        """The method called has returned; True when others inside it were metered, and stand for it."""
+        entered, self.entered = self.entered, None
+        if entered is None:
+            return False
+        # A coroutine that is dropped unfinished is closed in whatever context the collector runs.
+        with suppress(ValueError):
+            _around.reset(entered)
+        if self.has_inner:
+            self.span.discard()
+        return self.has_inner
 
     def _book_items(self) -> None:
         """Book what a delivery has brought, at once: it may bring a hundred thousand answers."""
@@ -245,7 +267,12 @@ def _opened(scope: str, sdk: Sdk, target: Target | None, owner: Any, given: Argu
         if request.is_stream:
             attributes[spans.REQUEST_STREAM] = True
         span = spans.open_span(scope, request.operation, request.model)
-        return None if span is None else Call(scope, sdk, request, span, attributes)
+        if span is None:
+            return None
+        around = _around.get()
+        if around is not None and not request.is_delivery:
+            around.has_inner = True
+        return Call(scope, sdk, request, span, attributes)
     except Exception:  # noqa: BLE001 - the app's call goes on, unmetered
         safety.report(f"{scope}.read_request")
         return None

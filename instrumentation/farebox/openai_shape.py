@@ -142,7 +142,7 @@ def read_usage(usage: Any, reading: Reading) -> None:
     _read_input_details(inside, reading)
     _read_output_details(inside, reading)
     if (cost := inside.get("cost")) is not None:
-        _read_cost(cost, reading)
+        read_cost(cost, reading)
 
 
 def _read_input_details(inside: Mapping[str, Any], reading: Reading) -> None:
@@ -162,13 +162,13 @@ def _read_input_details(inside: Mapping[str, Any], reading: Reading) -> None:
 
 
 def _read_output_details(inside: Mapping[str, Any], reading: Reading) -> None:
-    details = fields(first(inside, "completion_tokens_details", "output_tokens_details"))
+    details = fields(first(inside, "completion_tokens_details", "output_tokens_details", "output_token_details"))
     reading.put(spans.REASONING_OUTPUT_TOKENS, details.get("reasoning_tokens"))
     reading.put(spans.AUDIO_OUTPUT_TOKENS, details.get("audio_tokens"))
     reading.put(spans.IMAGE_OUTPUT_TOKENS, details.get("image_tokens"))
 
 
-def _read_cost(cost: Any, reading: Reading) -> None:
+def read_cost(cost: Any, reading: Reading) -> None:
     """A stated cost in US dollars: OpenRouter says a number, Perplexity an object with `total_cost`."""
     value = cost if isinstance(cost, (int, float)) else fields(cost).get("total_cost")
     if isinstance(value, (int, float)):

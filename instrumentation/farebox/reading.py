@@ -23,7 +23,9 @@ class Request:
     collects answers that the SDK got but may fail to hand over, such as one that its parser refuses after it was
     billed. `is_counted_once` marks a look at an answer that an earlier call may have brought about, and booked.
     `is_delivery` marks a call that only hands over what was made elsewhere, such as the results of a batch: it is no
-    use of a model itself, and each thing that it brings stands in `Reading.items`.
+    use of a model itself, and each thing that it brings stands in `Reading.items`. `is_around` marks a call that may be
+    made through another metered method, whose span then stands for both. `notes` are the SDK file's own where they are
+    to outlive the call; None gives each call notes of its own.
     `is_lazy` marks a stream whose request is sent when its first chunk is asked for, and not at all when none is.
     `stream_in` names the attribute of the answer (the member, where the answer is a dict) that holds the stream or the
     unread body, where it is not the answer itself. `units` are what the request alone tells of the use, billed when the
@@ -31,8 +33,8 @@ class Request:
     """
 
     __slots__ = (
-        "arguments", "attributes", "body", "is_counted_once", "is_delivery", "is_hidden", "is_lazy", "is_stream",
-        "model", "operation", "provider", "retried", "retry", "seen", "stream_in", "units",
+        "arguments", "attributes", "body", "is_around", "is_counted_once", "is_delivery", "is_hidden", "is_lazy",
+        "is_stream", "model", "notes", "operation", "provider", "retried", "retry", "seen", "stream_in", "units",
     )  # fmt: skip
 
     def __init__(self, operation: str, provider: str, model: str | None, *, is_stream: bool = False) -> None:
@@ -49,6 +51,8 @@ class Request:
         self.body: Mapping[str, Any] | None = None
         self.is_counted_once = False
         self.is_delivery = False
+        self.is_around = False
+        self.notes: dict[str, Any] | None = None
         self.is_lazy = False
         self.stream_in: str | None = None
         self.units: Attributes = {}
@@ -69,7 +73,7 @@ class Reading:
     def __init__(self, request: Request) -> None:
         self.request = request
         self.attributes: Attributes = {}
-        self.notes: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {} if request.notes is None else request.notes
         self.children: list[Attributes] = []
         self.ending: str | None = None
         self.items: list[Attributes] = []

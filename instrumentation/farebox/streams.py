@@ -63,7 +63,13 @@ def manager(opening: Any, call: MeteredCall) -> Any:
 def proxy(stream: Any, call: MeteredCall) -> Any:
     """The proxy of the right kind, with the body below it watched for a close that passes the proxy by."""
     meter = StreamMeter(call)
-    made = AsyncStreamProxy(stream, meter) if hasattr(type(stream), "__anext__") else StreamProxy(stream, meter)
+    kind = type(stream)
+    if not hasattr(kind, "__anext__"):
+        made: Proxy = StreamProxy(stream, meter)
+    elif hasattr(kind, "__next__"):
+        made = EitherStreamProxy(stream, meter)
+    else:
+        made = AsyncStreamProxy(stream, meter)
     weakref.finalize(made, meter.dropped)
     bodies.watch_close(getattr(stream, "response", None), meter.closed)
     return made
@@ -226,6 +232,24 @@ class AsyncStreamProxy(Proxy):
         return _closing_async(self, self.__wrapped__.aclose)
 
 
+class EitherStreamProxy(AsyncStreamProxy):
+    """A stream of a class that can be read both ways, as litellm's are; `close` is sync, `aclose` is not."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return StreamProxy.__next__(self)  # type: ignore[arg-type]  # both are one object around one meter
+
+    @property
+    def _self_iterator(self) -> Any:
+        return self.__wrapped__
+
+    @property
+    def close(self) -> Any:
+        return _closing(self, self.__wrapped__.close)
+
+
 class ManagerProxy(Proxy):
     """A context manager around a synchronous stream."""
 
@@ -278,7 +302,7 @@ def _leave(call: MeteredCall, error: BaseException | None) -> None:
     call.end(spans.CANCELLED if isinstance(error, CancelledError) else spans.CLOSED_EARLY)
 
 
-def _closing(stream: StreamProxy, close: Any) -> Any:
+def _closing(stream: StreamProxy | AsyncStreamProxy, close: Any) -> Any:
     """The method `close`; it holds the proxy, as a bound method does, so that `open_stream().close()` is no drop."""
 
     def closing(*args: Any, **kwargs: Any) -> Any:
