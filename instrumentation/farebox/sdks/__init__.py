@@ -55,6 +55,7 @@ SDKS: Mapping[str, str] = {
     "google_genai": "google.genai",
     "groq": "groq",
     "huggingface_hub": "huggingface_hub",
+    "litellm": "litellm",
     "mistralai": "mistralai",
     "ollama": "ollama",
     "openai": "openai",
