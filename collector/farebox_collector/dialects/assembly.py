@@ -59,6 +59,8 @@ _OTHERS: Final = (
     "gen_ai.is_streaming",
     "gen_ai.response.time_to_first_chunk",
 )
+_TEXT_KEYS: Final = frozenset(_TEXTS)
+_OTHER_KEYS: Final = frozenset(_OTHERS)
 KEYS: Final = frozenset((*_TEXTS, *_FALLBACKS, *_OTHERS))
 
 _ABORTED: Final = ("closed_early", "dropped", "cancelled")
@@ -79,13 +81,14 @@ def assembled(
     What a span says of itself in the names that all emitters share outweighs what the dialect read elsewhere.
     """
     attributes = span.attributes
-    for key, value in attributes.items():
-        if (name := _TEXTS.get(key)) is not None and (text := text_of(value)) is not None:
-            fields[name] = text
+    for key in _TEXT_KEYS.intersection(attributes):
+        if (text := text_of(attributes[key])) is not None:
+            fields[_TEXTS[key]] = text
     for key, name in _FALLBACKS.items():
         if key in attributes and fields.get(name) is None:
             fields[name] = _meaningful(text_of(attributes[key]))
-    _read_others(attributes, fields)
+    if not _OTHER_KEYS.isdisjoint(attributes):
+        _read_others(attributes, fields)
     return UsageEvent(
         org_id=0,
         received_at_us=0,
@@ -119,7 +122,7 @@ def assembled_reading(
 def _status(span: Span) -> CallStatus:
     """A call that failed is an error whatever its outcome says; an aborted one is cancelled."""
     outcome = span.attributes.get("farebox.outcome")
-    if outcome in _ABORTED:
+    if outcome is not None and outcome in _ABORTED:
         return "cancelled"
     return "error" if span.is_error or outcome == "error" else "ok"
 
@@ -148,8 +151,10 @@ def _read_others(attributes: Attributes, fields: dict[str, Any]) -> None:
 
 def text_of(value: AttributeValue | None, max_characters: int = MAX_TEXT) -> str | None:
     """Read a name or an id; numbers are written out, empty and whatever is no text is None."""
+    if value is None:
+        return None
     if isinstance(value, str):
-        return value[:max_characters].strip() or None
+        return (value if len(value) <= max_characters else value[:max_characters]).strip() or None
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     return str(value)

@@ -64,6 +64,8 @@ _NAMES: Final = (
     "gen_ai.response.id", "server.address",
 )  # fmt: skip
 
+_QUANTITY_KEYS: Final = frozenset((*_COUNTS, *_AMOUNTS))
+_CACHE_WRITE_KEYS: Final = frozenset((*_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT))
 USAGE_KEYS: Final = frozenset((*_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT))
 KEYS: Final = frozenset((
     *_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT, _SEARCH_CONTEXT_SIZE, *_AGGREGATES,
@@ -74,32 +76,28 @@ KEYS: Final = frozenset((
 def read_usage(attributes: Attributes) -> tuple[Usage, bool]:
     """Read the quantities: (usage, was any of them unusable)."""
     quantities: dict[str, Any] = {}
-    old: dict[str, Any] = {}
     is_clamped = False
-    for key, value in attributes.items():
-        if (name := _COUNTS.get(key)) is not None:
-            target = quantities
-        elif (name := _OLD_COUNTS.get(key)) is not None:
-            target = old
-        elif (name := _AMOUNTS.get(key)) is not None:
-            quantities[name], is_unusable = amount_of(value)
-            is_clamped |= is_unusable
-            continue
+    if not _OLD_COUNTS.keys().isdisjoint(attributes):
+        for key, name in _OLD_COUNTS.items():  # in this order, since two of them say the same
+            if key in attributes:
+                quantities[name], is_unusable = clamped_count(attributes[key])
+                is_clamped |= is_unusable
+    for key in _QUANTITY_KEYS.intersection(attributes):
+        value = attributes[key]
+        if (name := _COUNTS.get(key, "")) and type(value) is int and 0 <= value <= MAX_COUNT:
+            quantities[name] = value
         else:
-            continue
-        if type(value) is int and 0 <= value <= MAX_COUNT:
-            target[name] = value
-        else:
-            target[name], is_unusable = clamped_count(value)
+            name, read = (name, clamped_count) if name else (_AMOUNTS[key], amount_of)
+            quantities[name], is_unusable = read(value)
             is_clamped |= is_unusable
-    if old:
-        quantities = old | quantities
-    writes, is_unusable = read_cache_writes(attributes, _CACHE_WRITE_TOTALS, _CACHE_WRITE_SPLIT)
-    if writes is not None:
-        quantities["cache_write_input_tokens"] = writes
+    if not _CACHE_WRITE_KEYS.isdisjoint(attributes):
+        writes, is_unusable = read_cache_writes(attributes, _CACHE_WRITE_TOTALS, _CACHE_WRITE_SPLIT)
+        is_clamped |= is_unusable
+        if writes is not None:
+            quantities["cache_write_input_tokens"] = writes
     if (size := attributes.get(_SEARCH_CONTEXT_SIZE)) in ("low", "medium", "high"):
         quantities["search_context_size"] = size
-    return Usage(**quantities), is_clamped or is_unusable
+    return Usage(**quantities), is_clamped
 
 
 def read_cache_writes(
@@ -129,7 +127,7 @@ def read_cache_writes(
 def kind_of(span: Span, usage: Usage, operation: str | None, model: str | None) -> EventKind | None:
     """Tell calls from what wraps them; None is no generative-AI operation at all (collector.md §5 rule 2)."""
     attributes = span.attributes
-    if any(key in attributes for key in _AGGREGATES) or operation in CONTAINERS:
+    if operation in CONTAINERS or any(key in attributes for key in _AGGREGATES):
         return "container"
     if operation in CALLS:
         return "call"
@@ -185,7 +183,11 @@ OWN: Final = Dialect(
     read=_read_own,
 )
 SEMCONV: Final = Dialect(
-    scopes=("opentelemetry.instrumentation.genai",),
+    scopes=(
+        "opentelemetry.instrumentation.genai",
+        "opentelemetry.instrumentation.openai_v2",
+        "opentelemetry.instrumentation.google_genai",
+    ),
     marks=(b"gen_ai.",),
     keys=KEYS,
     recognizes=_has_gen_ai,
