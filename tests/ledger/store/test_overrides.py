@@ -255,7 +255,7 @@ def test_an_overlap_conflicts_with_the_id_of_what_stands(
     engine: Engine, effective: tuple[int | None, int | None], is_free: bool
 ) -> None:
     made = create(engine, effective_from_us=MARCH, effective_to_us=JUNE)
-    dates = dict(zip(("effective_from_us", "effective_to_us"), effective, strict=True))
+    dates: dict[str, Any] = dict(zip(("effective_from_us", "effective_to_us"), effective, strict=True))
 
     if is_free:
         assert create(engine, model="GPT-4o", **dates).id != made.id
