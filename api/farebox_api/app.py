@@ -33,6 +33,7 @@ from farebox_api.routes import (
     organizations,
     overview,
     price_overrides,
+    price_policies,
     price_syncs,
     prices,
     repair,
@@ -58,6 +59,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *upstreams.ROUTES,
     *repair.ROUTES,
     *drift.ROUTES,
+    *price_policies.ROUTES,
 )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
+from farebox_ledger.jobs import KINDS, run_jobs
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.writing import Booking, book
-from tests.api.conftest import Api
+from tests.api.conftest import Api, bearer
 from tests.ledger.store.bookings import EVERYBODY, ZENITH, event, priced, suppressed, unpriced
 
 MARCH = {"start": "2026-03-01T00:00:00Z", "end": "2026-04-01T00:00:00Z"}
@@ -104,3 +106,31 @@ def test_filters_limits_and_the_longest_range(stated: Api) -> None:
     assert stated.json("/v1/prices/drift")["items"] == []
     too_long = stated.get("/v1/prices/drift", start="2026-03-01T00:00:00Z", end="2026-04-02T00:00:00Z")
     assert (too_long.status_code, too_long.json()["errors"][0]["parameter"]) == (400, "start")
+
+
+def test_the_policy_says_whose_word_bills(stated: Api) -> None:
+    path = "/v1/organizations/acme/price-policy"
+    ours = {"use_archive": True, "carry_retired": True, "stated_cost_bills": False}
+
+    def put(key: str, **policy: Any) -> Any:
+        return stated.client.put(path, json=policy, headers=bearer(key))
+
+    assert stated.json(path) == ours
+    assert put(stated.acme_key, stated_cost_bills=True).json() == ours | {"stated_cost_bills": True}
+    assert stated.json(path, stated.system_key)["stated_cost_bills"] is True
+    assert stated.json("/v1/organizations/zenith/price-policy", stated.zenith_key) == ours
+
+    order = {"include_priced": True, "model": "gpt-4o", "billing_status": "unpriced"}
+    job = stated.post("/v1/reprice-jobs", order).json()["id"]
+    assert run_jobs(stated.engine, threading.Event(), KINDS, until_idle=True) == 0
+    outcome = stated.json(f"/v1/reprice-jobs/{job}")["outcome"]
+    assert outcome["transitions"] == [{"before": "unpriced", "after": "assumed", "rows": 1}]
+    assert outcome["amounts"] == [{"currency": "USD", "before": "0", "after": "1", "difference": "1"}]
+    assert stated.json("/v1/prices/drift", **MARCH)["items"][0]["uncompared_rows"] == 3
+
+    assert put(stated.zenith_key, use_archive=False).status_code == 404
+    assert put(stated.make_key("acme", "prices:read")).status_code == 403
+    assert put(stated.acme_key, whim=True).json()["errors"] == [
+        {"pointer": "/whim", "detail": "Object contains unknown field `whim`"}
+    ]
+    assert put(stated.acme_key).json() == ours

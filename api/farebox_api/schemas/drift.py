@@ -9,7 +9,8 @@ from msgspec import Meta
 
 from farebox_api.schemas.values import Count, DecimalText, Money, Timestamp, decimal, timestamp
 from farebox_ledger.money import decimal_text
-from farebox_ledger.store.drift import STATED_CURRENCY, ModelDrift
+from farebox_ledger.pricing.events import STATED_CURRENCY
+from farebox_ledger.store.drift import ModelDrift
 
 
 class ModelDriftAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,10 @@ class PriceBook:
         """Go through all prices, in no promised order."""
         return iter(self._index)
 
+    def policy(self, org_id: int | None) -> Policy:
+        """Answer the policy of an organization, the common one where it has set none."""
+        return self._index.policy(org_id)
+
     def charge(self, request: PricingRequest) -> Charge:
         """Price one call. Never raises for an unknown model or odd usage: status, reason and detail say what is so."""
         answer = self.resolve(request)

@@ -7,16 +7,22 @@ decided before (`farebox_collector.billable`).
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 
+from farebox_ledger.errors import AmountTooLarge
+from farebox_ledger.money import pico_text, to_pico
 from farebox_ledger.pricing.book import PriceBook
-from farebox_ledger.pricing.charge import Charge, PricingRequest
+from farebox_ledger.pricing.charge import Charge, CostLine, PricingRequest
 from farebox_ledger.usage import Reason, UsageEvent
 
 JUDGED_REASONS: Final[frozenset[Reason]] = frozenset({"needs_review", "aggregate_only"})
 """Why a row is unpriced although it may have a price: the collector judged its trace, and no price changes that."""
+
+STATED_CURRENCY: Final = "USD"
+"""What the costs are in that providers state of calls (`UsageEvent.stated_cost`)."""
 
 _PRICED: Final = ("billed", "assumed")
 
@@ -26,10 +32,47 @@ def charge_event(book: PriceBook, event: UsageEvent) -> Charge:
 
     A call without any usage is unpriced, or not billable when it failed. A stream that ended before the provider
     counted its output is at most partial: the provider bills what it had produced, and nobody was told how much.
+    Where the organization's policy says so, a cost that the provider stated is the charge.
     What a gateway answered from its own cache called no provider and is not billable.
     """
     if event.usage_rule == "cache_hit":
         return Charge(status="not_billable")
+    charge = _by_our_prices(book, event)
+    if event.stated_cost is None or charge.status == "not_billable":
+        return charge
+    return stated_charge(event.stated_cost, charge) if book.policy(event.org_id).stated_cost_bills else charge
+
+
+def stated_charge(stated: Decimal, ours: Charge) -> Charge:
+    """Charge a call with what its provider states, in USD; the list amount is what our prices say, where they know.
+
+    What we could not price in full is `assumed`, with our reason: a better price still has something to settle. A
+    statement that is no amount leaves our charge as it is.
+    """
+    if not stated.is_finite() or stated < 0:
+        return ours
+    try:
+        amount_pico = to_pico(stated)
+    except AmountTooLarge:
+        return ours
+    is_known = ours.status in ("billed", "assumed", "free") and ours.currency == STATED_CURRENCY
+    listed_pico = ours.list_cost_pico if is_known and ours.list_cost_pico is not None else amount_pico
+    line = CostLine("stated_cost", Decimal(1), pico_text(amount_pico), "1", listed_pico, amount_pico)
+    return Charge(
+        status="billed" if is_known else "assumed",
+        reason=None if is_known else ours.reason,
+        detail=f"as the provider states; by our prices {_said(ours)}",
+        currency=STATED_CURRENCY,
+        cost_pico=amount_pico,
+        list_cost_pico=listed_pico,
+        provider=ours.provider,
+        model=ours.model,
+        lines=(line,),
+        rejected=ours.rejected,
+    )
+
+
+def _by_our_prices(book: PriceBook, event: UsageEvent) -> Charge:
     if event.usage.is_empty():
         return Charge(status="not_billable" if event.status == "error" else "unpriced", reason=_why_empty(event))
     charge = book.charge(pricing_request(event))
@@ -59,6 +102,13 @@ def is_cut_off(event: UsageEvent) -> bool:
     """Say whether a call ended before the provider counted its output."""
     usage = event.usage
     return usage.output_tokens is None and usage.input_tokens is not None and (event.stream or _is_aborted(event))
+
+
+def _said(charge: Charge) -> str:
+    price = "" if charge.price is None else f" ({charge.price.id})"
+    if charge.cost_pico is None or charge.currency is None:
+        return f"{charge.status}, {charge.reason}{price}"
+    return f"{charge.currency} {pico_text(charge.cost_pico)}{price}"
 
 
 def _is_aborted(event: UsageEvent) -> bool:

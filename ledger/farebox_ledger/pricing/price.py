@@ -89,10 +89,15 @@ class Multiplier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which second-best prices may be used; a charge from them is `assumed`, never plainly billed."""
+    """Which second-best prices may be used, and whether a provider's own word outweighs ours.
+
+    A charge from the archive or from a retired price is `assumed`, never plainly billed. With `stated_cost_bills` a
+    call costs what its provider states, where it does (issue 4, point 7).
+    """
 
     use_archive: bool = True
     carry_retired: bool = True
+    stated_cost_bills: bool = False
 
 
 def price_status(price: Price) -> PriceStatus:

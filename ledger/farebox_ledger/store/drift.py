@@ -10,10 +10,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, func, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from farebox_ledger.errors import InvalidInput
 from farebox_ledger.money import from_pico, join
+from farebox_ledger.pricing.events import STATED_CURRENCY
 from farebox_ledger.store.rows import bounded_name
 from farebox_ledger.store.schema import usage_rows
 from farebox_ledger.store.scope import OrgScope, Scope
@@ -21,7 +22,6 @@ from farebox_ledger.store.statements import organizations_in
 from farebox_ledger.store.timeline import DAY_US
 
 MAX_DAYS: Final = 31
-STATED_CURRENCY: Final = "USD"
 
 _PICO: Final = 10**12
 _MAX_MODELS: Final = 10_000
@@ -88,7 +88,9 @@ def _range(connection: Connection, scope: Scope, start_us: int, end_us: int) -> 
 
 
 def _sums(conditions: list[ColumnElement[bool]]) -> Any:
-    is_known = usage_rows.c.billing_status.in_(("billed", "assumed", "free"))
+    # An assumed charge without a price is the provider's own word, taken for want of ours.
+    is_ours = and_(usage_rows.c.billing_status == "assumed", usage_rows.c.price_id.is_not(None))
+    is_known = or_(usage_rows.c.billing_status.in_(("billed", "free")), is_ours)
     has_both = and_(is_known, usage_rows.c.list_cost_pico.is_not(None), usage_rows.c.currency == STATED_CURRENCY)
     counted = usage_rows.c.usage_id
     names = (usage_rows.c.provider, usage_rows.c.model)

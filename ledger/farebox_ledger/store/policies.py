@@ -1,4 +1,4 @@
-"""Price policies: which second-best prices an organization's calls may be charged with; such charges are `assumed`."""
+"""Price policies: which second-best prices an organization's calls may be charged with, and whose word bills."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def set_price_policy(
     columns = {
         "use_archive": int(policy.use_archive),
         "carry_retired": int(policy.carry_retired),
+        "stated_cost_bills": int(policy.stated_cost_bills),
         "updated_at_us": at_us,
     }
     table = price_policies
@@ -55,6 +56,10 @@ def set_price_policy(
 def all_policies(connection: Connection) -> dict[int, Policy]:
     """Read the policies of the organizations that have set one."""
     return {
-        row.org_id: Policy(use_archive=bool(row.use_archive), carry_retired=bool(row.carry_retired))
+        row.org_id: Policy(
+            use_archive=bool(row.use_archive),
+            carry_retired=bool(row.carry_retired),
+            stated_cost_bills=bool(row.stated_cost_bills),
+        )
         for row in connection.execute(select(price_policies))
     }

@@ -162,6 +162,7 @@ price_policies = Table(
     Column("org_id", Big, ForeignKey("organizations.org_id"), primary_key=True, autoincrement=False),
     required("use_archive", Flag),
     required("carry_retired", Flag),
+    required("stated_cost_bills", Flag, default="0"),
     required("row_version", Integer, default="1"),
     required("created_at_us", Big),
     required("updated_at_us", Big),
