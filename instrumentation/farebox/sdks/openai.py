@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farebox import counted, openai_shape, spans
+from farebox.openai_connections import read_message, request_on
 from farebox.openai_shape import (
     FILE_CONTENT,
     ask_for_usage,
@@ -27,9 +28,19 @@ from farebox.sdks import Target
 from farebox.stainless import Sent
 
 TESTED = ("1.60", "3.52")
+#: Modules with connections; the method that receives bytes is below iteration, handlers, `recv`, and the app's parsing.
+CONNECTIONS: Mapping[str, str] = {
+    "openai.resources.realtime.realtime": "RealtimeConnection",
+    "openai.resources.responses.responses": "ResponsesConnection",
+}
 TARGETS = (
     Target("openai._base_client", "SyncAPIClient.request"),
     Target("openai._base_client", "AsyncAPIClient.request"),
+    *(
+        Target(module, f"{prefix}{connection}.recv_bytes")
+        for module, connection in CONNECTIONS.items()
+        for prefix in ("", "Async")
+    ),
 )
 
 OPERATIONS: Mapping[str, str] = {**openai_shape.OPERATIONS, "/responses": "chat", "/responses/compact": "chat"}
@@ -45,6 +56,8 @@ _providers_by_class: dict[type, str | None] = {}
 
 
 def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
+    if not args and "options" not in kwargs:
+        return request_on(owner)
     sent = Sent(owner, args, kwargs)
     operation = _operation(sent)
     if operation is None:
@@ -101,7 +114,9 @@ def read_chunk(chunk: Any, reading: Reading) -> None:
 def _read_event(inside: Mapping[str, Any], reading: Reading) -> None:
     """Read an event of the Responses API, of an image stream or of a transcript stream."""
     kind = inside.get("type") or ""
-    if reading.request.is_delivery:
+    if reading.request.notes is not None:
+        read_message(inside, reading)
+    elif reading.request.is_delivery:
         read_batch_line(inside, reading, read_response)
     elif kind in ("response.completed", "response.incomplete", "response.failed"):
         read_response(inside.get("response"), reading)
