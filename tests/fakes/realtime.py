@@ -88,12 +88,7 @@ class FakeRealtime:
 
     def _realtime(self) -> list[dict[str, Any]]:
         response_id = f"resp_rt_{id(self)}_{next(self._ids)}"
-        delta = {
-            "type": "response.output_audio.delta",
-            "response_id": response_id,
-            "item_id": "item_1",
-            "delta": "AAAA",
-        }
+        place = {"response_id": response_id, "item_id": "item_1", "output_index": 0, "content_index": 0}
         response = {
             "id": response_id, "object": "realtime.response", "status": "completed", "status_details": None,
             "output": [], "conversation_id": "conv_1", "output_modalities": ["audio"], "usage": REALTIME,
