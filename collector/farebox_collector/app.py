@@ -21,7 +21,7 @@ from farebox_collector.config import CollectorConfig, Tls
 from farebox_collector.database import Books, LedgerKeys
 from farebox_collector.decode import Selection
 from farebox_collector.errors import CollectorError, InvalidSetting
-from farebox_collector.intake import Intake
+from farebox_collector.intake import Intake, LogSelection
 from farebox_collector.locking import FileLock
 from farebox_collector.pipeline import Pipeline
 from farebox_collector.receiver.auth import Authenticator
@@ -83,7 +83,8 @@ class Collector:
         )
         self.health = Health(self.spool, [self._pipeline.degradation])
         selection = Selection(dialects.MARKS, dialects.KEYS, config.keeps_error_messages)
-        self._intake = Intake(self.spool, selection, self.telemetry)
+        logs = LogSelection(Selection(dialects.LOG_MARKS, dialects.LOG_KEYS), dialects.identify_record)
+        self._intake = Intake(self.spool, selection, self.telemetry, logs)
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._keys_task: asyncio.Task[None] | None = None

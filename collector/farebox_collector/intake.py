@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from farebox_collector.decode import (
     Decoded,
+    Identify,
     Selection,
     count_json_items,
     count_protobuf_items,
     decode_json,
+    decode_logs,
     decode_protobuf,
 )
 from farebox_collector.errors import Unavailable
@@ -41,13 +44,23 @@ class Receipt(msgspec.Struct, frozen=True):
 _ALL_TAKEN: Final = Receipt()
 
 
+class LogSelection(msgspec.Struct, frozen=True):
+    """Which log records are kept: those that contain a mark and that say of themselves which call they report."""
+
+    selection: Selection
+    identify: Identify
+
+
 class Intake:
     """Takes requests from both transports into the spool."""
 
-    def __init__(self, spool: Spool, selection: Selection, telemetry: Telemetry) -> None:
-        """Everything that is needed is made by `app`."""
+    def __init__(
+        self, spool: Spool, selection: Selection, telemetry: Telemetry, logs: LogSelection | None = None
+    ) -> None:
+        """Everything that is needed is made by `app`; without `logs` no log record is kept."""
         self._spool = spool
         self._selection = selection
+        self._logs = logs
         self._telemetry = telemetry
 
     async def take_spans(self, body: bytes, encoding: Encoding, sender: Sender, transport: Transport) -> Receipt:
@@ -69,8 +82,34 @@ class Intake:
         self._telemetry.count_accepted(transport, decoded.total)
         return self._receipt(decoded) if decoded.rejected else _ALL_TAKEN
 
+    async def take_logs(self, body: bytes, encoding: Encoding, sender: Sender, transport: Transport) -> Receipt:
+        """Put the log records that report a call on the disk as spans; all others are counted and forgotten.
+
+        Raises:
+            Malformed: the body is no logs request.
+            Unavailable: the spool is full or cannot be written; the sender shall try again.
+        """
+        logs = self._logs
+        if logs is None:
+            self.drop_records(body, encoding, "logs", transport)
+            return _ALL_TAKEN
+        received_at_us = time.time_ns() // 1000
+        decode = partial(decode_logs, body, encoding, logs.selection, logs.identify, received_at_us)
+        decoded = decode() if len(body) <= INLINE_BYTES else await asyncio.to_thread(decode)
+        kept = len(decoded.spans) + len(decoded.rejected)
+        if kept:
+            try:
+                await self._spool.append(sender, received_at_us, decoded.spans, rejected=decoded.rejected)
+            except Unavailable:
+                self._telemetry.count_refused(transport, kept)
+                raise
+            self._telemetry.count_accepted_records(transport, kept)
+        if decoded.others:
+            self._telemetry.count_dropped(transport, "logs", decoded.others)
+        return self._receipt(decoded) if decoded.rejected else _ALL_TAKEN
+
     def drop_records(self, body: bytes, encoding: Encoding, signal: Signal, transport: Transport) -> None:
-        """Count the records of a logs or metrics request and forget them.
+        """Count the records of a metrics request, or of any other signal that nobody bills, and forget them.
 
         Raises:
             Malformed: the body is no such request.

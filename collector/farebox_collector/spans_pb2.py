@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x61rebox_collector/spans.proto\x12\x17\x66\x61rebox.collector.spans\"I\n\x07Request\x12>\n\x0eresource_spans\x18\x01 \x03(\x0b\x32&.farebox.collector.spans.ResourceSpans\"~\n\rResourceSpans\x12\x33\n\x08resource\x18\x01 \x01(\x0b\x32!.farebox.collector.spans.Resource\x12\x38\n\x0bscope_spans\x18\x02 \x03(\x0b\x32#.farebox.collector.spans.ScopeSpans\"\x84\x01\n\x08Resource\x12\x45\n\nattributes\x18\x01 \x03(\x0b\x32\x31.farebox.collector.spans.Resource.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"J\n\nScopeSpans\x12-\n\x05scope\x18\x01 \x01(\x0b\x32\x1e.farebox.collector.spans.Scope\x12\r\n\x05spans\x18\x02 \x03(\x0c\"\x15\n\x05Scope\x12\x0c\n\x04name\x18\x01 \x01(\x0c\"1\n\x0cSpanIdentity\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\"\xb0\x02\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x0c\n\x04kind\x18\x06 \x01(\x05\x12\x1c\n\x14start_time_unix_nano\x18\x07 \x01(\x06\x12\x1a\n\x12\x65nd_time_unix_nano\x18\x08 \x01(\x06\x12\x41\n\nattributes\x18\t \x03(\x0b\x32-.farebox.collector.spans.Span.AttributesEntry\x12/\n\x06status\x18\x0f \x01(\x0b\x32\x1f.farebox.collector.spans.Status\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\'\n\x06Status\x12\x0f\n\x07message\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\"\x89\x02\n\x05Value\x12\x14\n\x0cstring_value\x18\x01 \x01(\x0c\x12\x17\n\nbool_value\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x16\n\tint_value\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x37\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32\".farebox.collector.spans.ValueList\x12\x37\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32!.farebox.collector.spans.ValueMapB\r\n\x0b_bool_valueB\x0c\n\n_int_valueB\x0f\n\r_double_value\";\n\tValueList\x12.\n\x06values\x18\x01 \x03(\x0b\x32\x1e.farebox.collector.spans.Value\"\x98\x01\n\x08ValueMap\x12=\n\x06values\x18\x01 \x03(\x0b\x32-.farebox.collector.spans.ValueMap.ValuesEntry\x1aM\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.farebox.collector.spans.Value:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x61rebox_collector/spans.proto\x12\x17\x66\x61rebox.collector.spans\"I\n\x07Request\x12>\n\x0eresource_spans\x18\x01 \x03(\x0b\x32&.farebox.collector.spans.ResourceSpans\"~\n\rResourceSpans\x12\x33\n\x08resource\x18\x01 \x01(\x0b\x32!.farebox.collector.spans.Resource\x12\x38\n\x0bscope_spans\x18\x02 \x03(\x0b\x32#.farebox.collector.spans.ScopeSpans\"\x84\x01\n\x08Resource\x12\x45\n\nattributes\x18\x01 \x03(\x0b\x32\x31.farebox.collector.spans.Resource.AttributesEntry\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"J\n\nScopeSpans\x12-\n\x05scope\x18\x01 \x01(\x0b\x32\x1e.farebox.collector.spans.Scope\x12\r\n\x05spans\x18\x02 \x03(\x0c\"\x15\n\x05Scope\x12\x0c\n\x04name\x18\x01 \x01(\x0c\"1\n\x0cSpanIdentity\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\"\xb0\x02\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x0c\n\x04kind\x18\x06 \x01(\x05\x12\x1c\n\x14start_time_unix_nano\x18\x07 \x01(\x06\x12\x1a\n\x12\x65nd_time_unix_nano\x18\x08 \x01(\x06\x12\x41\n\nattributes\x18\t \x03(\x0b\x32-.farebox.collector.spans.Span.AttributesEntry\x12/\n\x06status\x18\x0f \x01(\x0b\x32\x1f.farebox.collector.spans.Status\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xd3\x01\n\tLogRecord\x12\x16\n\x0etime_unix_nano\x18\x01 \x01(\x06\x12\x46\n\nattributes\x18\x06 \x03(\x0b\x32\x32.farebox.collector.spans.LogRecord.AttributesEntry\x12\x1f\n\x17observed_time_unix_nano\x18\x0b \x01(\x06\x12\x12\n\nevent_name\x18\x0c \x01(\x0c\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\'\n\x06Status\x12\x0f\n\x07message\x18\x02 \x01(\x0c\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\"\x89\x02\n\x05Value\x12\x14\n\x0cstring_value\x18\x01 \x01(\x0c\x12\x17\n\nbool_value\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x16\n\tint_value\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x19\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x37\n\x0b\x61rray_value\x18\x05 \x01(\x0b\x32\".farebox.collector.spans.ValueList\x12\x37\n\x0ckvlist_value\x18\x06 \x01(\x0b\x32!.farebox.collector.spans.ValueMapB\r\n\x0b_bool_valueB\x0c\n\n_int_valueB\x0f\n\r_double_value\";\n\tValueList\x12.\n\x06values\x18\x01 \x03(\x0b\x32\x1e.farebox.collector.spans.Value\"\x98\x01\n\x08ValueMap\x12=\n\x06values\x18\x01 \x03(\x0b\x32-.farebox.collector.spans.ValueMap.ValuesEntry\x1aM\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05value\x18\x02 \x01(\x0b\x32\x1e.farebox.collector.spans.Value:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOURCE_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_SPAN_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_SPAN_ATTRIBUTESENTRY']._serialized_options = b'8\001'
+  _globals['_LOGRECORD_ATTRIBUTESENTRY']._loaded_options = None
+  _globals['_LOGRECORD_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_VALUEMAP_VALUESENTRY']._loaded_options = None
   _globals['_VALUEMAP_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_REQUEST']._serialized_start=58
@@ -55,14 +57,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPAN']._serialized_end=851
   _globals['_SPAN_ATTRIBUTESENTRY']._serialized_start=345
   _globals['_SPAN_ATTRIBUTESENTRY']._serialized_end=394
-  _globals['_STATUS']._serialized_start=853
-  _globals['_STATUS']._serialized_end=892
-  _globals['_VALUE']._serialized_start=895
-  _globals['_VALUE']._serialized_end=1160
-  _globals['_VALUELIST']._serialized_start=1162
-  _globals['_VALUELIST']._serialized_end=1221
-  _globals['_VALUEMAP']._serialized_start=1224
-  _globals['_VALUEMAP']._serialized_end=1376
-  _globals['_VALUEMAP_VALUESENTRY']._serialized_start=1299
-  _globals['_VALUEMAP_VALUESENTRY']._serialized_end=1376
+  _globals['_LOGRECORD']._serialized_start=854
+  _globals['_LOGRECORD']._serialized_end=1065
+  _globals['_LOGRECORD_ATTRIBUTESENTRY']._serialized_start=345
+  _globals['_LOGRECORD_ATTRIBUTESENTRY']._serialized_end=394
+  _globals['_STATUS']._serialized_start=1067
+  _globals['_STATUS']._serialized_end=1106
+  _globals['_VALUE']._serialized_start=1109
+  _globals['_VALUE']._serialized_end=1374
+  _globals['_VALUELIST']._serialized_start=1376
+  _globals['_VALUELIST']._serialized_end=1435
+  _globals['_VALUEMAP']._serialized_start=1438
+  _globals['_VALUEMAP']._serialized_end=1590
+  _globals['_VALUEMAP_VALUESENTRY']._serialized_start=1513
+  _globals['_VALUEMAP_VALUESENTRY']._serialized_end=1590
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,25 @@ class Span(_message.Message):
     status: Status
     def __init__(self, trace_id: _Optional[bytes] = ..., span_id: _Optional[bytes] = ..., parent_span_id: _Optional[bytes] = ..., kind: _Optional[int] = ..., start_time_unix_nano: _Optional[int] = ..., end_time_unix_nano: _Optional[int] = ..., attributes: _Optional[_Mapping[str, bytes]] = ..., status: _Optional[_Union[Status, _Mapping]] = ...) -> None: ...
 
+class LogRecord(_message.Message):
+    __slots__ = ("time_unix_nano", "attributes", "observed_time_unix_nano", "event_name")
+    class AttributesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+    TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    EVENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    time_unix_nano: int
+    attributes: _containers.ScalarMap[str, bytes]
+    observed_time_unix_nano: int
+    event_name: bytes
+    def __init__(self, time_unix_nano: _Optional[int] = ..., attributes: _Optional[_Mapping[str, bytes]] = ..., observed_time_unix_nano: _Optional[int] = ..., event_name: _Optional[bytes] = ...) -> None: ...
+
 class Status(_message.Message):
     __slots__ = ("message", "code")
     MESSAGE_FIELD_NUMBER: _ClassVar[int]

@@ -30,6 +30,9 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._accepted = self._counter("otelcol_receiver_accepted_spans", "Spans acknowledged.", _RECEIVER)
         self._refused = self._counter("otelcol_receiver_refused_spans", "Spans of retryable refusals.", _RECEIVER)
+        self._accepted_records = self._counter(
+            "otelcol_receiver_accepted_log_records", "Log records acknowledged that report a call.", _RECEIVER
+        )
         self._requests = self._counter(
             "farebox_requests", "Requests by signal and answer.", ("transport", "signal", "status")
         )
@@ -77,6 +80,9 @@ class Telemetry:
 
     def count_accepted(self, transport: Transport, spans: int) -> None:
         self._accepted.labels("otlp", transport).inc(spans)
+
+    def count_accepted_records(self, transport: Transport, records: int) -> None:
+        self._accepted_records.labels("otlp", transport).inc(records)
 
     def count_refused(self, transport: Transport, spans: int) -> None:
         self._refused.labels("otlp", transport).inc(spans)

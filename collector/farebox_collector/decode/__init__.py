@@ -1,14 +1,17 @@
-"""Turns the bytes of a trace request into plain spans that keep only the allow-list."""
+"""Turns the bytes of a request into plain spans that keep only the allow-list."""
 
 from farebox_collector.decode.json import count_json_items, decode_json
+from farebox_collector.decode.logs import Identify, decode_logs
 from farebox_collector.decode.protobuf import count_protobuf_items, decode_protobuf
 from farebox_collector.decode.reduction import Decoded, Selection
 
 __all__ = [
     "Decoded",
+    "Identify",
     "Selection",
     "count_json_items",
     "count_protobuf_items",
     "decode_json",
+    "decode_logs",
     "decode_protobuf",
 ]

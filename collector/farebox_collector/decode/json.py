@@ -27,7 +27,7 @@ from farebox_collector.decode.reduction import (
 from farebox_collector.errors import Malformed
 from farebox_collector.spans import STATUS_ERROR, AttributeValue, Span
 
-_Number: TypeAlias = int | float | str | None
+Number: TypeAlias = int | float | str | None
 _ESCAPE: Final = b"\\u"  # an escaped letter could hide a mark from the search
 
 
@@ -38,12 +38,12 @@ class _ArrayValue(msgspec.Struct):
 class _Value(msgspec.Struct, rename="camel"):
     string_value: str | None = None
     bool_value: bool | None = None
-    int_value: _Number = None
-    double_value: _Number = None
+    int_value: Number = None
+    double_value: Number = None
     array_value: _ArrayValue | None = None
 
 
-class _KeyValue(msgspec.Struct):
+class KeyValue(msgspec.Struct):
     key: str | None = None
     value: _Value | None = None
 
@@ -63,14 +63,14 @@ class _Span(msgspec.Struct, rename="camel"):
     span_id: str | None = None
     parent_span_id: str | None = None
     kind: int | str | None = None
-    start_time_unix_nano: _Number = None
-    end_time_unix_nano: _Number = None
-    attributes: list[_KeyValue] | None = None
+    start_time_unix_nano: Number = None
+    end_time_unix_nano: Number = None
+    attributes: list[KeyValue] | None = None
     status: _Status | None = None
 
 
 class _Resource(msgspec.Struct):
-    attributes: list[_KeyValue] | None = None
+    attributes: list[KeyValue] | None = None
 
 
 class _Scope(msgspec.Struct):
@@ -100,7 +100,7 @@ class _Request(msgspec.Struct, rename="camel"):
 _REQUEST: Final = msgspec.json.Decoder(_Request)
 _SPAN: Final = msgspec.json.Decoder(_Span)
 _IDENTITY: Final = msgspec.json.Decoder(_Identity)
-_FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+FAULTS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # Enums are integers in OTLP/JSON; senders that write the names all the same lose nothing by it.
 _KINDS: Final = {f"SPAN_KIND_{name}": number for number, name in enumerate(
@@ -115,7 +115,7 @@ def decode_json(body: bytes, selection: Selection, now_us: int) -> Decoded:
     Raises:
         Malformed: the body is no such object, or none of its spans can be parsed.
     """
-    request = _parsed(body)
+    request = parsed(body)
     if request.resource_logs or request.resource_metrics:
         raise Malformed("the body holds logs or metrics; send them to /v1/logs and /v1/metrics")
     reduction = Reduction(selection, now_us)
@@ -130,7 +130,7 @@ def decode_json(body: bytes, selection: Selection, now_us: int) -> Decoded:
                     continue
                 if inherited is None:
                     own = resource_spans.resource and resource_spans.resource.attributes
-                    inherited = _attributes(own or [], selection.keys)
+                    inherited = attributes_of(own or [], selection.keys)
                 _read_span(raw, scope, inherited, reduction)
     return reduction.finish()
 
@@ -141,7 +141,7 @@ def count_json_items(body: bytes) -> int:
     Raises:
         Malformed: the body is no such object.
     """
-    request = _parsed(body)
+    request = parsed(body)
     count = 0
     for resource in (*(request.resource_logs or ()), *(request.resource_metrics or ())):
         for scope in (*(resource.scope_logs or ()), *(resource.scope_metrics or ())):
@@ -149,17 +149,22 @@ def count_json_items(body: bytes) -> int:
     return count
 
 
-def _parsed(body: bytes) -> _Request:
+def parsed(body: bytes) -> _Request:
+    """Read the outer shape of a request of any signal.
+
+    Raises:
+        Malformed: the body has another.
+    """
     try:
         return _REQUEST.decode(body)
-    except _FAULTS as error:
+    except FAULTS as error:
         raise Malformed(f"the body is no OTLP request in JSON: {error}") from None
 
 
 def _count_other(raw: bytes, reduction: Reduction) -> None:
     try:
         identity = _IDENTITY.decode(raw)
-    except _FAULTS as error:
+    except FAULTS as error:
         reduction.reject("malformed_span", str(error), raw)
         return
     reduction.count_other(_id(identity.trace_id), _id(identity.span_id), raw)
@@ -168,7 +173,7 @@ def _count_other(raw: bytes, reduction: Reduction) -> None:
 def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], reduction: Reduction) -> None:
     try:
         plain = _plain_span(_SPAN.decode(raw), scope, inherited, reduction.selection)
-    except _FAULTS as error:
+    except FAULTS as error:
         reduction.reject("malformed_span", str(error), raw)
     except (ValueError, OverflowError):
         # The error's own text would quote the value, which may be anything.
@@ -178,7 +183,7 @@ def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], red
 
 
 def _plain_span(span: _Span, scope: str, inherited: dict[str, AttributeValue], selection: Selection) -> Span:
-    start_us, end_us = reduced_times(_time(span.start_time_unix_nano), _time(span.end_time_unix_nano))
+    start_us, end_us = reduced_times(time_of(span.start_time_unix_nano), time_of(span.end_time_unix_nano))
     code = _enum(span.status.code, _CODES) if span.status else 0
     message = (span.status.message if span.status else None) or ""
     return Span(
@@ -191,11 +196,12 @@ def _plain_span(span: _Span, scope: str, inherited: dict[str, AttributeValue], s
         end_us,
         code == STATUS_ERROR,
         error_text(message, code, selection),
-        joined(inherited, _attributes(span.attributes or [], selection.keys)),
+        joined(inherited, attributes_of(span.attributes or [], selection.keys)),
     )
 
 
-def _attributes(source: list[_KeyValue], keys: frozenset[str]) -> dict[str, AttributeValue]:
+def attributes_of(source: list[KeyValue], keys: frozenset[str]) -> dict[str, AttributeValue]:
+    """Read the attributes named in `keys`."""
     kept: dict[str, AttributeValue] = {}
     for item in source:
         if item.key in keys and item.value is not None:
@@ -220,7 +226,7 @@ def _plain(value: _Value) -> AttributeValue | None:
     return None
 
 
-def _time(value: _Number) -> int:
+def time_of(value: Number) -> int:
     """Read nanoseconds; what lies outside of OTLP's fixed64 is no time."""
     number = int(value) if value is not None else 0
     if not 0 <= number < 2**64:

@@ -41,10 +41,10 @@ def decode_protobuf(body: bytes, selection: Selection, now_us: int) -> Decoded:
     """
     reduction = Reduction(selection, now_us)
     marks = selection.marks
-    for resource_spans in _parsed(body).resource_spans:
+    for resource_spans in parsed(body).resource_spans:
         inherited: dict[str, AttributeValue] | None = None
         for scope_spans in resource_spans.scope_spans:
-            scope = _text(scope_spans.scope.name)[:MAX_SCOPE_CHARACTERS]
+            scope = text_of(scope_spans.scope.name)[:MAX_SCOPE_CHARACTERS]
             for raw in scope_spans.spans:
                 for mark in marks:
                     if mark in raw:
@@ -53,7 +53,7 @@ def decode_protobuf(body: bytes, selection: Selection, now_us: int) -> Decoded:
                     _count_other(raw, reduction)
                     continue
                 if inherited is None:
-                    inherited = _inherited(resource_spans.resource, selection.keys)
+                    inherited = inherited_by(resource_spans.resource, selection.keys)
                 _read_span(raw, scope, inherited, reduction)
     return reduction.finish()
 
@@ -64,10 +64,15 @@ def count_protobuf_items(body: bytes) -> int:
     Raises:
         Malformed: the body is no such message.
     """
-    return sum(len(scope.spans) for resource in _parsed(body).resource_spans for scope in resource.scope_spans)
+    return sum(len(scope.spans) for resource in parsed(body).resource_spans for scope in resource.scope_spans)
 
 
-def _parsed(body: bytes) -> spans_pb2.Request:
+def parsed(body: bytes) -> spans_pb2.Request:
+    """Read the outer shape that all signals share.
+
+    Raises:
+        Malformed: the body has another.
+    """
     try:
         return spans_pb2.Request.FromString(body)
     except DecodeError as error:
@@ -92,9 +97,14 @@ def _count_other(raw: bytes, reduction: Reduction) -> None:
     reduction.count_other(identity.trace_id, identity.span_id, raw)
 
 
-def _inherited(resource: spans_pb2.Resource, keys: frozenset[str]) -> dict[str, AttributeValue]:
+def inherited_by(resource: spans_pb2.Resource, keys: frozenset[str]) -> dict[str, AttributeValue]:
+    """Read the attributes of a resource.
+
+    Raises:
+        Malformed: they are none.
+    """
     try:
-        return _attributes(resource.attributes, keys, {})
+        return attributes_of(resource.attributes, keys, {})
     except DecodeError as error:
         raise Malformed(f"the attributes of a resource cannot be read: {error}") from None
 
@@ -103,7 +113,7 @@ def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], red
     selection = reduction.selection
     try:
         span = spans_pb2.Span.FromString(raw)
-        attributes = _attributes(span.attributes, selection.keys, inherited.copy())
+        attributes = attributes_of(span.attributes, selection.keys, inherited.copy())
     except DecodeError as error:
         reduction.reject("malformed_span", str(error), raw)
         return
@@ -119,15 +129,20 @@ def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], red
         start_us,
         end_us,
         code == STATUS_ERROR,
-        error_text(_text(status.message), code, selection) if code else None,
+        error_text(text_of(status.message), code, selection) if code else None,
         attributes,
     )
     reduction.sort_in(plain, raw)
 
 
-def _attributes(
+def attributes_of(
     source: Mapping[str, bytes], keys: frozenset[str], into: dict[str, AttributeValue]
 ) -> dict[str, AttributeValue]:
+    """Read the attributes named in `keys` into a dictionary, over what is in it.
+
+    Raises:
+        DecodeError: a value is no AnyValue.
+    """
     for key in source:
         if key in keys:
             raw = source[key]
@@ -170,7 +185,7 @@ def _value(raw: bytes) -> AttributeValue | None:
 def _any_value(value: spans_pb2.Value) -> AttributeValue | None:
     """Read a parsed value; an empty one says nothing, and 0 says none."""
     if value.string_value:
-        return clean_text(_text(value.string_value))
+        return clean_text(text_of(value.string_value))
     if value.HasField("int_value"):
         return value.int_value
     if value.HasField("double_value"):
@@ -179,9 +194,10 @@ def _any_value(value: spans_pb2.Value) -> AttributeValue | None:
         return value.bool_value
     if value.HasField("array_value"):
         items = list(value.array_value.values)[:MAX_LIST_ITEMS]
-        return [clean_text(_text(item.string_value)) for item in items if item.string_value]
+        return [clean_text(text_of(item.string_value)) for item in items if item.string_value]
     return None
 
 
-def _text(raw: bytes) -> str:
+def text_of(raw: bytes) -> str:
+    """Read a text that need not be valid UTF-8."""
     return raw.decode("utf-8", "replace")

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from farebox_collector.dialects import (
+    agent_logs,
     anthropic_native,
     assembly,
     botocore,
@@ -27,12 +28,14 @@ from farebox_collector.dialects.dialect import Dialect
 from farebox_collector.spans import Span
 from farebox_ledger.usage import UsageEvent
 
-__all__ = ["DIALECTS", "KEYS", "MARKS", "Dialect", "read"]
+__all__ = ["DIALECTS", "KEYS", "LOG_KEYS", "LOG_MARKS", "MARKS", "Dialect", "identify_record", "read"]
 
 DIALECTS: Final[tuple[Dialect, ...]] = (
     semconv.OWN,
     anthropic_native.ANTHROPIC_NATIVE,
     botocore.BOTOCORE,
+    agent_logs.CLAUDE_CODE,
+    agent_logs.CODEX,
     openlit.OPENLIT,
     litellm.LITELLM,
     langfuse.LANGFUSE,
@@ -48,8 +51,17 @@ DIALECTS: Final[tuple[Dialect, ...]] = (
 MARKS: Final = tuple(dict.fromkeys(mark for dialect in DIALECTS for mark in dialect.marks))
 """Bytes of which each span of an accepted emitter contains one."""
 
+LOG_MARKS: Final = agent_logs.LOG_MARKS
+"""Bytes of which each log record that reports a call contains one."""
+
 KEYS: Final = assembly.KEYS.union(*(dialect.keys for dialect in DIALECTS))
 """The attributes that are kept; no other is ever written anywhere."""
+
+
+LOG_KEYS: Final = assembly.KEYS | agent_logs.LOG_KEYS
+"""The attributes of log records that are kept."""
+
+identify_record = agent_logs.identify
 
 
 def read(span: Span) -> UsageEvent | None:

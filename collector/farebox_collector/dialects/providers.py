@@ -6,6 +6,7 @@ The attribute names the flavor of the API, not who is paid: an OpenAI client poi
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -46,3 +47,16 @@ def provider_of(name: str | None, host: str | None) -> str | None:
         if lowered == suffix or lowered.endswith(f"-{suffix}") or lowered.endswith(f".{suffix}"):
             return provider
     return known
+
+
+_BEDROCK_ID: Final = re.compile(r"arn:aws[a-z-]*:bedrock:|(?:[a-z-]+\.)?[a-z0-9]+\.[a-z0-9.-]+:\d+$")
+"""`us.anthropic.claude-sonnet-4-20250514-v1:0`: only Bedrock's ids have a vendor in front and a revision at the end."""
+
+
+def provider_of_model_id(model: str | None) -> str | None:
+    """Name the provider whose ids alone have such a shape, for emitters that name none; None where several do."""
+    if model is None:
+        return None
+    if _BEDROCK_ID.match(model):
+        return "aws.bedrock"
+    return "gcp.vertex_ai" if model.startswith("claude-") and "@" in model else None

@@ -8,29 +8,26 @@ telemetry/tracer.py and metrics.py; harness-sdk issue 1267).
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from farebox_collector.dialects import semconv
 from farebox_collector.dialects.assembly import assembled_reading
 from farebox_collector.dialects.counting import Reading, counted, include_cache
 from farebox_collector.dialects.dialect import Attributes, Dialect
+from farebox_collector.dialects.providers import provider_of_model_id
 from farebox_collector.spans import Span
 from farebox_ledger.usage import UsageEvent, clamped_count
 
 _ITSELF: Final = ("strands-agents", "strands_agents")
 _TOTAL: Final = "gen_ai.usage.total_tokens"
 _OLD_WRITES: Final = "gen_ai.usage.cache_write_input_tokens"
-_BEDROCK_ID: Final = re.compile(r"arn:aws[a-z-]*:bedrock:|(?:[a-z-]+\.)?[a-z0-9]+\.[a-z0-9.-]+:\d+$")
-"""`us.anthropic.claude-sonnet-4-20250514-v1:0`: only Bedrock's ids have a vendor in front and a revision at the end."""
 
 
 def _read(span: Span) -> UsageEvent | None:
     attributes = span.attributes
     fields = semconv.names_of(attributes)
     if fields["provider"] in _ITSELF:
-        is_of_bedrock = _BEDROCK_ID.match(fields["request_model"] or "") is not None
-        fields["provider"] = "aws.bedrock" if is_of_bedrock else None
+        fields["provider"] = provider_of_model_id(fields["request_model"])
     is_call = fields["operation"] == "chat"
     if not is_call and fields["operation"] is None:
         return None

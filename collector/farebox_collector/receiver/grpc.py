@@ -109,6 +109,8 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
     async def _take(self, signal: Signal, sender: Sender, message: bytes) -> bytes:
         with self._budget.open() as allowance:
             allowance.take(len(message))
+            if signal == "logs":
+                return receipt_body(await self._intake.take_logs(message, "protobuf", sender, "grpc"), "protobuf")
             if signal != "traces":
                 self._intake.drop_records(message, "protobuf", signal, "grpc")
                 return b""

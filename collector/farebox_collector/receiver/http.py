@@ -120,6 +120,8 @@ class HttpReceiver:
                 body = await decompressed(body, compression, self._max_body_bytes, allowance)
             if signal == "traces":
                 return receipt_body(await self._intake.take_spans(body, encoding, sender, "http"), encoding)
+            if signal == "logs":
+                return receipt_body(await self._intake.take_logs(body, encoding, sender, "http"), encoding, signal)
             self._intake.drop_records(body, encoding, signal, "http")
             return b"{}" if encoding == "json" else b""
 
