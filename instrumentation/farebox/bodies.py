@@ -29,7 +29,7 @@ MARKERS = (
     b'"executed_tools"',
 )  # fmt: skip
 #: Only what has one of these is decoded of what is delivered: counts, or what a connection is set to.
-DELIVERED_MARKERS = (b'"usage"', b'"session"')
+DELIVERED_MARKERS = (b'"usage"', b'"usageMetadata"', b'"tokenCount"', b'"session"')
 LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 
 
@@ -66,14 +66,15 @@ def decoded(body: Any) -> Any | None:
 
 
 def lines(delivered: Any) -> Iterator[dict[str, Any]]:
-    """The JSON objects of a body that was read already, or of its text, one in each line; bytes are one message."""
-    if isinstance(delivered, bytes):
-        parts = [delivered]
-    else:
-        text = delivered.encode() if isinstance(delivered, str) else getattr(delivered, "content", b"")
-        parts = text.split(b"\n")
-    for part in parts:
-        if (found := _object_in(part)) is not None:
+    """The JSON objects of a body that was read already, or of its text: one in all, or one in each line."""
+    text = delivered.encode() if isinstance(delivered, str) else delivered
+    if not isinstance(text, bytes):
+        text = getattr(delivered, "content", b"")
+    if (whole := _object_in(text)) is not None:
+        yield whole  # a message of a connection, whose JSON may be broken into lines
+        return
+    for line in text.split(b"\n"):
+        if (found := _object_in(line)) is not None:
             yield found
 
 
