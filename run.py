@@ -11,7 +11,8 @@
 
 The set-up makes `.venv` and installs what `pyproject.toml` asks for at the versions of `constraints.txt`. It does
 nothing when both files are unchanged since the last time. SDKs whose versions clash have environments of their own
-below `.venvs`, one for each file of `constraints/`; those of `NAME-oldest` run the tests marked `core`.
+below `.venvs`, one for each file of `constraints/`; those of `NAME-oldest` run the tests marked `core`, which are all
+but those that a test file names as `NEWER`.
 """
 
 from __future__ import annotations
@@ -91,12 +92,14 @@ def make_sdk_environment(folder: Path, constraints: Path) -> int:
     stamp, wanted = folder / STAMP.name, fingerprint() + hashlib.sha256(constraints.read_bytes()).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return 0
-    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    code = (
-        call(sys.executable, "-m", "venv", "--clear", folder)
-        or call(*pip, "-r", constraints)
-        or call(*pip, "--no-deps", "-e", ".")
-    )
+    uv = shutil.which("uv")
+    if problem := missing(uv):
+        print(f"run.py: {problem}", file=sys.stderr)
+        return 1
+    print(f"run.py: setting up {folder.relative_to(ROOT)} ...", file=sys.stderr, flush=True)
+    pip = (uv, "pip", "install", "--quiet", "--python", python) if uv else (python, "-m", "pip", "install", "--quiet")
+    venv = (uv, "venv", "--quiet", "--python", sys.executable) if uv else (sys.executable, "-m", "venv")
+    code = call(*venv, "--clear", folder) or call(*pip, "-r", constraints) or call(*pip, "--no-deps", "-e", ".")
     if not code:
         stamp.write_text(wanted)
     return code
@@ -110,17 +113,22 @@ def set_up(extras: str) -> str | None:
     if is_set_up(stamp, extras):
         return None
     uv = shutil.which("uv")
-    if not uv and importlib.util.find_spec("ensurepip") is None:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return (
-            f"this Python has no venv. Install it (Debian and Ubuntu: apt install python{version}-venv) or install uv."
-        )
+    if problem := missing(uv):
+        return problem
     print("run.py: setting up .venv ...", file=sys.stderr, flush=True)
     code = install_with_uv(uv, extras) if uv else install_with_venv(extras)
     if code:
         return f"the set-up failed with exit code {code}; its output stands above."
     STAMP.write_text(f"{stamp} {extras}")
     return None
+
+
+def missing(uv: str | None) -> str | None:
+    """Say, in words, what is missing to make an environment; None when nothing is."""
+    if uv or importlib.util.find_spec("ensurepip"):
+        return None
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"this Python has no venv. Install it (Debian and Ubuntu: apt install python{version}-venv) or install uv."
 
 
 def is_set_up(stamp: str, extras: str) -> bool:

@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -14,8 +16,12 @@ def tracked_files() -> list[Path]:
     return [ROOT / name for name in listing.split("\0") if name]
 
 
-def test_constraints_hold_names_and_versions_only() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+CONSTRAINTS = [ROOT / "constraints.txt", *sorted((ROOT / "constraints").glob("*.txt"))]
+
+
+@pytest.mark.parametrize("file", CONSTRAINTS, ids=lambda file: file.name)
+def test_constraints_hold_names_and_versions_only(file: Path) -> None:
+    lines = file.read_text().splitlines()
 
     unexpected = [line for line in lines if not re.fullmatch(r"[a-z0-9._-]+==[0-9a-z.+]+( ; [^:@]+)?", line)]
 

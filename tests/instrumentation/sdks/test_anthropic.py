@@ -15,9 +15,21 @@ from pydantic import BaseModel
 
 from tests.fakes.provider import FakeProvider
 from tests.instrumentation.recorder import Recorder
+from tests.instrumentation.sdks import endings
 
 pytestmark = [pytest.mark.usefixtures("no_faults"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
+#: Not in the oldest supported version.
+NEWER = frozenset(
+    {
+        "parse",
+        "beta parse",
+        "test_a_tool_runner_is_one_span_for_each_turn",
+        "test_an_answer_that_the_parser_refuses_was_billed",
+        "test_foundry_is_its_own_provider",
+        "test_the_sdks_own_span_stays_in_the_apps_pipeline",
+    }
+)
 MESSAGES: Any = [{"role": "user", "content": "What does a ride cost?"}]
 MODEL = "claude-sonnet-4-5"
 
@@ -30,6 +42,8 @@ USAGE = {
     "output_tokens": 200,
     "reasoning.output_tokens": 60,
 }
+#: What a stream says at its beginning; the output count there is a placeholder.
+BEFORE_THE_END = {name: count for name, count in USAGE.items() if "output" not in name}
 
 
 class Fare(BaseModel):
@@ -173,6 +187,31 @@ def test_each_kind_of_async_call_is_one_span_with_its_usage(
     run_async(provider, call)
 
     assert recorder.usage() == USAGE
+
+
+def opener(client: Any) -> Callable[[str], Any]:
+    """Open a stream on which the fake behaves as asked."""
+    return lambda behavior: create(client, model=f"{behavior}:{MODEL}" if behavior else MODEL, stream=True)
+
+
+@pytest.mark.parametrize(("end", "outcome"), endings.SYNC, ids=[end.__name__ for end, _ in endings.SYNC])
+def test_a_stream_is_one_span_however_it_ends(
+    client: anthropic.Anthropic, recorder: Recorder, end: Callable[..., None], outcome: str | None
+) -> None:
+    end(opener(client))
+
+    assert recorder.one().attributes.get("farebox.outcome") == outcome
+    assert recorder.usage() == (USAGE if outcome is None else BEFORE_THE_END)
+
+
+@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC, ids=[end.__name__ for end, _ in endings.ASYNC])
+def test_an_async_stream_is_one_span_however_it_ends(
+    provider: FakeProvider, recorder: Recorder, end: Callable[..., Awaitable[None]], outcome: str | None
+) -> None:
+    run_async(provider, lambda client: end(opener(client)))
+
+    assert recorder.one().attributes.get("farebox.outcome") == outcome
+    assert recorder.usage() == (USAGE if outcome is None else BEFORE_THE_END)
 
 
 def test_a_tool_runner_is_one_span_for_each_turn(client: anthropic.Anthropic, recorder: Recorder) -> None:

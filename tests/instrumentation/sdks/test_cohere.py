@@ -21,6 +21,14 @@ from tests.instrumentation.sdks.transparency import (
     assert_our_faults_are_not_felt,
 )
 
+#: Not in the oldest supported version.
+NEWER = frozenset(
+    {
+        "v2 parse",
+        "test_retries_of_the_sdk_are_one_span",
+        "test_every_method_is_patched_and_restored",
+    }
+)
 MODEL = "command-a-03-2025"
 MESSAGES: Any = [{"role": "user", "content": "What does a ride cost?"}]
 DOCUMENTS: Any = ["A ride costs two cents.", "Trams are red."]

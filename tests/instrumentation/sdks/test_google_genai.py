@@ -18,6 +18,24 @@ from tests.instrumentation.sdks import stream_ends, transparency
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
+#: Not in the oldest supported version.
+NEWER = frozenset(
+    {
+        "interaction-sync",
+        "interaction-async",
+        "raw interaction-sync",
+        "raw interaction-async",
+        "embeddings by embedContent-sync",
+        "embeddings by embedContent-async",
+        "test_the_served_tier_stands_over_the_one_asked_for",
+        "test_a_streamed_interaction_is_one_span_however_it_ends",
+        "test_an_async_streamed_interaction_is_one_span_however_it_ends",
+        "test_each_hop_of_a_continued_interaction_is_a_span",
+        "test_an_interaction_in_the_background_is_booked_when_it_is_first_fetched",
+        "test_a_failed_interaction_is_a_span_with_its_error",
+        "test_every_method_is_patched_and_given_back",
+    }
+)
 MODEL = "gemini-2.5-flash"
 CONTENT = {
     "input_tokens": 1030,

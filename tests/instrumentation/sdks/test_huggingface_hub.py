@@ -22,6 +22,12 @@ from tests.instrumentation.sdks.transparency import (
     assert_our_faults_are_not_felt,
 )
 
+#: Old versions use httpx, for which the test has no answer.
+NEWER = frozenset(
+    {
+        "test_the_provider_is_the_inference_provider",
+    }
+)
 MODEL = "meta-llama/Llama-3.3-70B-Instruct"
 MESSAGES: Any = [{"role": "user", "content": "What does a ride cost?"}]
 CHAT = {"input_tokens": 90, "output_tokens": 33, "cache_read.input_tokens": 64}

@@ -13,9 +13,32 @@ from pydantic import BaseModel
 
 from tests.fakes.provider import FakeProvider
 from tests.instrumentation.recorder import Recorder
+from tests.instrumentation.sdks import endings
 
 pytestmark = pytest.mark.usefixtures("no_faults")
 
+#: Not in the oldest supported version.
+NEWER = frozenset(
+    {
+        "chat parse",
+        "chat stream helper",
+        "responses create",
+        "responses parse",
+        "responses stream",
+        "responses stream helper",
+        "responses raw response",
+        "responses compact",
+        "images generate stream",
+        "images edit stream",
+        "transcription stream",
+        "test_a_background_response_is_counted_once_when_it_is_fetched",
+        "test_a_background_response_can_be_fetched_as_a_stream",
+        "test_looking_at_a_response_again_is_no_use",
+        "test_a_fetch_that_fails_is_no_failed_call",
+        "test_an_answer_that_the_parser_refuses_was_billed",
+        "test_an_answer_cut_by_its_length_was_billed",
+    }
+)
 MESSAGES: Any = [{"role": "user", "content": "What does a ride cost?"}]
 
 CHAT = {
@@ -352,6 +375,33 @@ def test_each_kind_of_async_call_is_one_span_with_its_usage(
     assert recorder.one().name == name
     assert "farebox.outcome" not in recorder.one().attributes
     assert recorder.usage() == usage
+
+
+def opener(client: Any) -> Callable[[str], Any]:
+    """Open a chat stream on which the fake behaves as asked."""
+    return lambda behavior: client.chat.completions.create(
+        model=f"{behavior}:gpt-4o" if behavior else "gpt-4o", messages=MESSAGES, stream=True
+    )
+
+
+@pytest.mark.parametrize(("end", "outcome"), endings.SYNC, ids=[end.__name__ for end, _ in endings.SYNC])
+def test_a_stream_is_one_span_however_it_ends(
+    client: openai.OpenAI, recorder: Recorder, end: Callable[..., None], outcome: str | None
+) -> None:
+    end(opener(client))
+
+    assert recorder.one().attributes.get("farebox.outcome") == outcome
+    assert recorder.usage() == (CHAT if outcome is None else {})
+
+
+@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC, ids=[end.__name__ for end, _ in endings.ASYNC])
+def test_an_async_stream_is_one_span_however_it_ends(
+    provider: FakeProvider, recorder: Recorder, end: Callable[..., Awaitable[None]], outcome: str | None
+) -> None:
+    run_async(provider, lambda client: end(opener(client)))
+
+    assert recorder.one().attributes.get("farebox.outcome") == outcome
+    assert recorder.usage() == (CHAT if outcome is None else {})
 
 
 def test_a_chat_span_says_model_id_tier_and_finish_reason(client: openai.OpenAI, recorder: Recorder) -> None:
