@@ -16,7 +16,7 @@ from farebox.places import place_at
 from farebox.reading import Arguments, Reading, Request, fields
 from farebox.sdks import Target
 
-TESTED = ("1.0.0b9", "1.0.0b9")
+TESTED = ("1.0.0b8", "1.0.0b9")
 TARGETS = tuple(
     Target(module, attribute, operation)
     for module in ("azure.ai.inference._patch", "azure.ai.inference.aio._patch")

@@ -16,7 +16,7 @@ from farebox.places import place_at
 from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 
-TESTED = ("1.44", "1.44")
+TESTED = ("1.40", "1.44")
 TARGETS = (Target("botocore.client", "BaseClient._make_api_call"),)
 
 PROVIDER = "aws.bedrock"

@@ -15,7 +15,7 @@ from farebox.places import place_at
 from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 
-TESTED = ("7.3", "7.3")
+TESTED = ("5.16", "7.3")
 
 #: Method → operation.
 V1: Mapping[str, str] = {

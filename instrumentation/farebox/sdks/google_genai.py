@@ -32,7 +32,7 @@ from farebox.places import place_at
 from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 
-TESTED = ("3.4", "3.4")
+TESTED = ("1.50", "3.4")
 TARGETS = (
     Target("google.genai._api_client", "BaseApiClient.request"),
     Target("google.genai._api_client", "BaseApiClient.async_request"),

@@ -23,7 +23,7 @@ from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
 
-TESTED = ("1.7", "1.7")
+TESTED = ("0.13", "1.7")
 TARGETS = (
     Target("groq._base_client", "SyncAPIClient.request"),
     Target("groq._base_client", "AsyncAPIClient.request"),

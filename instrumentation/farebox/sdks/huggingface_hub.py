@@ -19,7 +19,7 @@ from farebox.places import Place, place_at
 from farebox.reading import Arguments, Reading, Request, fields
 from farebox.sdks import Target
 
-TESTED = ("2.4", "2.4")
+TESTED = ("1.0", "2.4")
 TARGETS = (
     Target("huggingface_hub.inference._client", "InferenceClient._inner_post"),
     Target("huggingface_hub.inference._generated._async_client", "AsyncInferenceClient._inner_post"),

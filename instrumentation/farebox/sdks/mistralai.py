@@ -16,7 +16,7 @@ from farebox.places import Place, place_at
 from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 
-TESTED = ("3.7", "3.7")
+TESTED = ("2.10", "3.7")
 
 #: Class below `mistralai` → operation, and the methods; each method has a twin that ends in `_async`.
 METHODS: Mapping[str, tuple[str, tuple[str, ...]]] = {

@@ -14,7 +14,7 @@ from farebox.places import place_of
 from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 
-TESTED = ("0.6", "0.6")
+TESTED = ("0.4", "0.6")
 TARGETS = (
     Target("ollama._client", "Client._request"),
     Target("ollama._client", "AsyncClient._request"),

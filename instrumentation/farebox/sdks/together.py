@@ -23,7 +23,7 @@ from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
 
-TESTED = ("3.1", "3.1")
+TESTED = ("2.0", "3.1")
 TARGETS = (
     Target("together._base_client", "SyncAPIClient.request"),
     Target("together._base_client", "AsyncAPIClient.request"),
