@@ -26,6 +26,7 @@ from farebox_api.price_syncing import PriceSyncing
 from farebox_api.problems import answer_fault
 from farebox_api.routes import (
     drift,
+    exports,
     keys,
     model_aliases,
     model_configs,
@@ -48,6 +49,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *overview.ROUTES,
     *summaries.ROUTES,
     *usage.ROUTES,
+    *exports.ROUTES,
     *organizations.ROUTES,
     *keys.ROUTES,
     *prices.ROUTES,

@@ -74,7 +74,7 @@ def listed(
     after = None if cursor is None else CURSORS.read(cursor, *question)
     with books.reading(organization) as (connection, scope):
         page = list_usage(connection, scope, asked, limit=limit, after=after)
-        items = _answers(connection, page.rows)
+        items = usage_answers(connection, page.rows)
     return UsagePageAnswer(
         items=items,
         next_cursor=None if page.next_after is None else CURSORS.write(page.next_after, *question),
@@ -98,7 +98,7 @@ def shown(
 ) -> UsageAnswer:
     """Show one row."""
     with books.reading() as (connection, scope):
-        return _answers(connection, [_row(connection, scope, row_id)])[0]
+        return usage_answers(connection, [_row(connection, scope, row_id)])[0]
 
 
 @get(
@@ -130,7 +130,8 @@ def _row(connection: Connection, scope: Scope, text: str) -> UsageRow:
     return row
 
 
-def _answers(connection: Connection, rows: Collection[UsageRow]) -> list[UsageAnswer]:
+def usage_answers(connection: Connection, rows: Collection[UsageRow]) -> list[UsageAnswer]:
+    """Write rows with the slugs of their organizations and the names of their model configurations."""
     slugs = _slugs(connection, rows)
     configs = model_config_names(
         connection, {(row.event.org_id, row.event.model_config) for row in rows if row.event.model_config}
