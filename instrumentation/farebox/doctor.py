@@ -155,7 +155,7 @@ def _patched(name: str, installed: str) -> SdkFinding:
             found.patched.append(target)
         else:
             found.not_patched[target] = patch.reason
-    if not found.patched or any(patch.state == patching.MISSING for patch in patches):
+    if not found.patched or any(patch.state == patching.MISSING and not patch.target.is_newer for patch in patches):
         found.state = BROKEN
         found.message = "some calls are not metered" if found.patched else "no call is metered"
         if found.tested:

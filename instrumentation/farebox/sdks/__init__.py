@@ -35,15 +35,25 @@ class Target:
     """A callable to wrap: `attribute` is its dotted path inside `module`. Sync or async is seen from the callable.
 
     `operation` and `is_stream` say what the method alone tells of its calls; None leaves it to `read_request`.
+    `is_newer` marks what the oldest supported versions of the SDK do not have, which is no fault.
     """
 
-    __slots__ = ("attribute", "is_stream", "module", "operation")
+    __slots__ = ("attribute", "is_newer", "is_stream", "module", "operation")
 
-    def __init__(self, module: str, attribute: str, operation: str | None = None, *, is_stream: bool = False) -> None:
+    def __init__(
+        self,
+        module: str,
+        attribute: str,
+        operation: str | None = None,
+        *,
+        is_stream: bool = False,
+        is_newer: bool = False,
+    ) -> None:
         self.module = module
         self.attribute = attribute
         self.operation = operation
         self.is_stream = is_stream
+        self.is_newer = is_newer
 
 
 #: SDK file → the import that makes us load it.

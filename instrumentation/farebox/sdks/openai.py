@@ -37,7 +37,7 @@ TARGETS = (
     Target("openai._base_client", "SyncAPIClient.request"),
     Target("openai._base_client", "AsyncAPIClient.request"),
     *(
-        Target(module, f"{prefix}{connection}.recv_bytes")
+        Target(module, f"{prefix}{connection}.recv_bytes", is_newer=True)
         for module, connection in CONNECTIONS.items()
         for prefix in ("", "Async")
     ),
