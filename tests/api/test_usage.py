@@ -388,9 +388,21 @@ def test_a_charge_is_explained_by_lines_that_sum_to_it(api: Api) -> None:
         ],
         "rejected": ["litellm old (price-0): not valid"],
         "covered_by": None,
+        "dialect": "semconv",
+        "usage_rule": None,
+        "raw_usage": None,
         "versions": [],
     }
     assert charge["price"]["id"] == PRICE.id
+
+
+def test_a_charge_shows_what_the_emitter_wrote_where_it_was_converted(api: Api) -> None:
+    written: dict[str, int | float | str] = {"gen_ai.usage.input_tokens": 10}
+    booked(api, booking(1, priced(), usage_rule="input_excludes_cache", raw_usage=written))
+
+    charge = api.json(f"/v1/usage/{outward_id(1)}/charge")
+
+    assert (charge["usage_rule"], charge["raw_usage"]) == ("input_excludes_cache", written)
 
 
 def test_a_changed_charge_keeps_what_it_was_before(api: Api) -> None:

@@ -31,6 +31,7 @@ from farebox_ledger.usage import (
     TokensSource,
     Usage,
     UsageEvent,
+    UsageRule,
 )
 
 CacheWrites: TypeAlias = Annotated[
@@ -190,6 +191,14 @@ class ExplanationAnswer(ChargeAnswer, frozen=True, kw_only=True):
 
     id: str
     organization: str
+    dialect: Annotated[str, Meta(description="The emitter whose way of writing a call was read.")]
+    usage_rule: Annotated[
+        UsageRule | None, Meta(description="How the counts were converted; null: they stand as the emitter wrote them.")
+    ]
+    raw_usage: Annotated[
+        dict[str, int | float | str] | None,
+        Meta(description="The counts under the emitter's own names, where they were converted."),
+    ]
     versions: list[OldChargeAnswer]
 
 
@@ -267,6 +276,9 @@ def explanation_answer(
         **_charge_members(row.charge, row.charge_version, covering_ids),
         id=usage_id_text(row.day, row.usage_id),
         organization=organization,
+        dialect=row.event.dialect,
+        usage_rule=row.event.usage_rule,
+        raw_usage=row.event.raw_usage,
         versions=[
             OldChargeAnswer(
                 **_charge_members(old.charge, old.version, covering_ids),
