@@ -28,7 +28,7 @@ def problem(response: Any, status: int) -> Any:
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
-    assert set(body) == MEMBERS
+    assert set(body) == (MEMBERS | {"conflicting_id"} if status == 409 else MEMBERS)
     assert body["status"] == status
     assert body["type"].startswith("urn:farebox:problem:")
     assert body["request_id"] == response.headers["x-request-id"]
