@@ -9,12 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
@@ -23,11 +19,15 @@ from farebox_ledger.store.engine import first_line, is_sqlite, redacted, transac
 from farebox_ledger.store.price_tables import metadata
 from farebox_ledger.store.scope import AllOrganizations
 
+if TYPE_CHECKING:  # Alembic takes 8 MB, and a database that is current needs none of it
+    from alembic.config import Config
+
 SchemaState: TypeAlias = Literal["empty", "current", "older", "newer"]
 
 VERSION_TABLE: Final = "farebox_schema"
 """Named after us, because a shared PostgreSQL database may hold another application's `alembic_version`."""
 
+_FOLDER: Final = Path(__file__).parent
 _LOCK: Final = 0x6661_7265_626F_7801  # "farebox" and 1: the advisory lock of everyone who changes the schema
 
 
@@ -73,24 +73,38 @@ def schema_state(engine: Engine) -> SchemaState:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Run the migrations up to a revision, inside the connection's transaction."""
+    from alembic import command
+
     command.upgrade(_config(connection), revision)
 
 
 def downgrade(connection: Connection, revision: str) -> None:
     """Undo migrations down to a revision (`base`: all), inside the connection's transaction. Data is lost."""
+    from alembic import command
+
     command.downgrade(_config(connection), revision)
 
 
 def _state(connection: Connection) -> SchemaState:
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    current = context.get_current_revision()
-    script = ScriptDirectory.from_config(_config(connection))
+    current = _current_revision(connection)
+    revisions = known_revisions()
     if current is None:
         return "empty"
-    if current == script.get_current_head():
+    if current == revisions[-1]:
         return "current"
-    known = {revision.revision for revision in script.walk_revisions()}
-    return "older" if current in known else "newer"
+    return "older" if current in revisions else "newer"
+
+
+def _current_revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    revision: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))
+    return revision
+
+
+def known_revisions() -> list[str]:
+    """List the revisions of this version of farebox, oldest first: the numbers in front of their files' names."""
+    return sorted(file.name.partition("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*_*.py"))
 
 
 @contextmanager
@@ -128,8 +142,10 @@ def _refuse_foreign_tables(connection: Connection, state: SchemaState) -> None:
 
 
 def _config(connection: Connection) -> Config:
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
