@@ -328,8 +328,9 @@ def serve(report: Report, folder: Path, spans: int) -> None:
 
 @contextmanager
 def child(folder: Path) -> Iterator[tuple[int, int, Path]]:
-    """Run `farebox collector`, warmed up: its process, its HTTP port, and the file that it books into."""
+    """Run `farebox collector` on a current database, warmed up: its process, its HTTP port, and the database file."""
     own = Path(tempfile.mkdtemp(prefix="served-", dir=folder))
+    shutil.copy(folder / "template.db", own / "farebox.db")
     collector = Child(own)
     try:
         port = collector.started().port
