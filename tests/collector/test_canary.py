@@ -74,9 +74,42 @@ def json_with_wrong_types() -> bytes:
 
 
 def log_records() -> bytes:
+    """A record of nobody's, and a call of an agent with what agents write beside it."""
     request = ExportLogsServiceRequest()
-    request.resource_logs.add().scope_logs.add().log_records.add().body.string_value = MARKER
+    scope_logs = request.resource_logs.add().scope_logs.add()
+    scope_logs.log_records.add().body.string_value = MARKER
+    record = scope_logs.log_records.add(time_unix_nano=time.time_ns(), severity_text=MARKER)
+    record.body.string_value = MARKER
+    record.attributes.extend(text(key) for key in ("prompt", "arguments", "output", "error.message", "tool_parameters"))
+    record.attributes.extend(
+        KeyValue(key=key, value=AnyValue(string_value=value))
+        for key, value in (("event.name", "api_request"), ("cache_creation_tokens", "7"), ("input_tokens", "9"))
+    )
     return request.SerializeToString()
+
+
+def foreign_dialects() -> bytes:
+    """A call of each dialect with content under the keys where its emitter writes it."""
+    usage = json.dumps({"input": 5, "output": 2})
+    emitted = {
+        "openinference.instrumentation.openai": {"openinference.span.kind": "LLM", "llm.model_name": "m",
+                                                 "llm.invocation_parameters": MARKER, "llm.tools.0.tool": MARKER},
+        "opentelemetry.instrumentation.openai.v1": {**CALL, "gen_ai.prompt.0.content": MARKER, "gen_ai.headers": MARKER,
+                                                    "traceloop.entity.input": MARKER},
+        "openlit.instrumentation.openai": {**CALL, "gen_ai.content.prompt": MARKER, "gen_ai.tool.args": MARKER},
+        "ai": {"ai.operationId": "ai.generateText.doGenerate", "ai.model.id": "m", "ai.response.text": MARKER,
+               "ai.request.headers.authorization": MARKER, "ai.response.providerMetadata": MARKER},
+        "litellm": {**CALL, "litellm.call_id": "1", "hidden_params": MARKER, "litellm.team.metadata": MARKER},
+        "pydantic-ai": {**CALL, "gen_ai.usage.raw": MARKER, "model_request_parameters": MARKER},
+        "langfuse-sdk": {"langfuse.observation.type": "generation", "langfuse.observation.input": MARKER,
+                         "langfuse.observation.usage_details": usage, "langfuse.observation.model.name": "m"},
+        "strands.telemetry.tracer": {**CALL, "gen_ai.agent.tools": MARKER, "system_prompt": MARKER},
+        "com.anthropic.claude_code.tracing": {"span.type": "llm_request", "gen_ai.system": "anthropic",
+                                              "user_prompt": MARKER, "error": MARKER},
+    }  # fmt: skip
+    return protobuf(
+        *(Emitted(20 + at, attributes, scope=scope) for at, (scope, attributes) in enumerate(emitted.items()))
+    )
 
 
 def test_a_marker_is_in_no_file_no_log_and_no_answer(tmp_path: Path, sqlite_url: str, sqlite_engine: Engine) -> None:
@@ -87,6 +120,7 @@ def test_a_marker_is_in_no_file_no_log_and_no_answer(tmp_path: Path, sqlite_url:
         http.post(failed_and_rejected()),
         http.post(json_with_wrong_types(), JSON),
         http.post(log_records(), path="/v1/logs"),
+        http.post(foreign_dialects()),
         http.post(log_records()),
         http.post(f'{{"resourceSpans": "{MARKER}"}}'.encode(), JSON),
         http.post(marked_span(), authorization=f"Bearer {MARKER}"),
@@ -98,8 +132,8 @@ def test_a_marker_is_in_no_file_no_log_and_no_answer(tmp_path: Path, sqlite_url:
     child.process.terminate()
     _, out, error = child.end()
 
-    assert [answer.status for answer in answers[:4]] == [200, 200, 200, 200]
-    assert len(rows(sqlite_engine, "span_id")) == 3
+    assert [answer.status for answer in answers[:5]] == [200, 200, 200, 200, 200]
+    assert len(rows(sqlite_engine, "span_id")) == 3 + 1 + 9
     assert while_running == files_with_marker(tmp_path) == []
     assert not any(MARKER.encode() in answer.body for answer in (*answers, *pages))
     assert MARKER not in out
