@@ -27,7 +27,7 @@ from farebox.reading import Arguments, Reading, Request, fields
 from farebox.sdks import Target
 from farebox.stainless import Sent
 
-TESTED = ("1.60", "3.52")
+TESTED = ("1.40", "3.52")
 #: Modules with connections; the method that receives bytes is below iteration, handlers, `recv`, and the app's parsing.
 CONNECTIONS: Mapping[str, str] = {
     "openai.resources.realtime.realtime": "RealtimeConnection",
