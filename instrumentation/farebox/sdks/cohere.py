@@ -44,7 +44,7 @@ CLASSES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("cohere.audio.transcriptions.raw_client", "AsyncRawTranscriptionsClient"): {"create": "transcription"},
 }
 TARGETS = tuple(
-    Target(module, f"{kind}.{method}", operation, is_stream=method.endswith("stream"))
+    Target(module, f"{kind}.{method}", operation, is_stream=method.endswith("stream"), is_newer=method == "parse")
     for (module, kind), methods in CLASSES.items()
     for method, operation in methods.items()
 )
