@@ -50,7 +50,7 @@ class Configurations:
         """
         if explicit:
             return self._by_name.get((org_id, explicit), explicit)
-        alias = self._alias(org_id, provider, request_model, at_us) if request_model else None
+        alias = self._alias(org_id, provider, request_model, at_us) if request_model and self._aliases else None
         return alias or self._defaults.get(org_id)
 
     def _alias(self, org_id: int, provider: str | None, request_model: str, at_us: int) -> str | None:
