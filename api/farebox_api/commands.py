@@ -17,7 +17,6 @@ from farebox_api.config import ApiConfig
 from farebox_api.errors import CannotStart
 from farebox_api.logs import configure_logging
 from farebox_ledger.errors import InvalidInput, LedgerError
-from farebox_ledger.jobs import Worker
 from farebox_ledger.store.engine import default_database_url, open_engine
 from farebox_ledger.store.migrations import ensure_schema
 from farebox_ledger.store.prices import ensure_shipped_prices
@@ -46,15 +45,16 @@ def up(arguments: list[str]) -> int:
 
 async def _serve_api(config: ApiConfig, engine: Engine, stop: asyncio.Event) -> None:
     from farebox_api.app import create_app
+    from farebox_api.background import Background
     from farebox_api.serving import Server
 
-    server, worker = Server(create_app(config, engine), config.listen, config.tls), Worker(engine)
+    server, background = Server(create_app(config, engine), config.listen, config.tls), Background(config, engine)
     _say(f"farebox api: {await server.start()}")
-    worker.start()
+    background.start()
     try:
         await server.run_until(stop)
     finally:
-        await asyncio.to_thread(worker.stop)
+        await background.stop()
 
 
 def _run(command: str, service: Service) -> int:

@@ -15,6 +15,7 @@ import msgspec
 from farebox_api.errors import ConfigError
 from farebox_ledger.catalog.download import checked_origin
 from farebox_ledger.errors import InvalidInput
+from farebox_ledger.price_schedule import INTERVAL_VARIABLE, interval_s
 from farebox_ledger.price_sync import DEFAULT_URL, URL_VARIABLE
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -60,6 +61,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls | None = None
     max_body_bytes: int = 64 * 1024 * 1024
     price_sync_url: str = DEFAULT_URL
+    price_sync_interval_s: int | None = None  # None: prices are synced on demand alone
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
 
@@ -80,6 +82,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
             max_body_bytes=_bytes("FAREBOX_MAX_BODY_BYTES", given.get("FAREBOX_MAX_BODY_BYTES"))
             or defaults.max_body_bytes,
             price_sync_url=_price_sync_url(given.get(URL_VARIABLE, defaults.price_sync_url)),
+            price_sync_interval_s=_price_sync_interval(given.get(INTERVAL_VARIABLE)),
             log_level=_log_level(given.get("FAREBOX_LOG_LEVEL", defaults.log_level)),
             log_format=_log_format(given.get("FAREBOX_LOG_FORMAT", defaults.log_format)),
         )
@@ -137,6 +140,13 @@ def _price_sync_url(value: str) -> str:
         return checked_origin(value)
     except InvalidInput as error:
         raise ConfigError(URL_VARIABLE, error.detail) from None
+
+
+def _price_sync_interval(value: str | None) -> int | None:
+    try:
+        return None if value is None else interval_s(value)
+    except InvalidInput as error:
+        raise ConfigError(INTERVAL_VARIABLE, error.detail) from None
 
 
 def _log_level(value: str) -> LogLevel:

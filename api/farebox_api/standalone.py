@@ -14,11 +14,11 @@ from typing import Final, TypeAlias
 from sqlalchemy import Engine
 
 from farebox_api.app import create_app
+from farebox_api.background import Background
 from farebox_api.config import ApiConfig
 from farebox_api.errors import CannotStart
 from farebox_api.serving import Server
 from farebox_collector.app import Collector, CollectorConfig, CollectorError
-from farebox_ledger.jobs import Worker
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.keys import all_keys, create_key
 from farebox_ledger.store.organizations import create_organization, organization_by_slug
@@ -51,9 +51,9 @@ async def serve_all(
             url = await server.start()
             say(collector.start_line)
             say(f"farebox up: api {url}")
-            worker = Worker(engine)
-            worker.start()
-            running.push_async_callback(asyncio.to_thread, worker.stop)
+            background = Background(config, engine)
+            background.start()
+            running.push_async_callback(background.stop)
             await server.run_until(stop)
     except CollectorError as error:
         raise CannotStart(str(error)) from None
