@@ -37,6 +37,7 @@ from farebox_api.routes import (
     price_policies,
     price_syncs,
     prices,
+    recording,
     repair,
     summaries,
     system,
@@ -44,11 +45,13 @@ from farebox_api.routes import (
     usage,
 )
 from farebox_api.telemetry import Telemetry
+from farebox_ledger.recording import WriterSlot
 
 V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *overview.ROUTES,
     *summaries.ROUTES,
     *usage.ROUTES,
+    *recording.ROUTES,
     *exports.ROUTES,
     *organizations.ROUTES,
     *keys.ROUTES,
@@ -95,6 +98,7 @@ def _v1(config: ApiConfig, engine: Engine) -> Router:
     def books(request: Request[Any, Any, Any]) -> Books:
         return Books(engine, request.user)
 
+    slot = WriterSlot(engine, "api")
     syncing = PriceSyncing(engine, config.price_sync_url)
     return Router(
         "/v1",
@@ -102,6 +106,7 @@ def _v1(config: ApiConfig, engine: Engine) -> Router:
         dependencies={
             "books": Provide(books, sync_to_thread=False),
             "catalog": Provide(lambda: catalog, sync_to_thread=False),
+            "slot": Provide(lambda: slot, sync_to_thread=False),
             "syncing": Provide(lambda: syncing, sync_to_thread=False),
         },
         security=SECURITY,

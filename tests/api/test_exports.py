@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from farebox_api.schemas.usage import UsageAnswer
-from farebox_ledger.exports import read_cell
+from farebox_ledger.delimited import read_cell
 from farebox_ledger.pricing.charge import CostLine
 from tests.api.conftest import Api
 from tests.api.test_organizations import walk

@@ -20,7 +20,8 @@ from farebox_api.routes.usage import usage_answers
 from farebox_api.routes.usage_filters import usage_filter
 from farebox_api.schemas.usage import UsageAnswer
 from farebox_api.streaming import streamed
-from farebox_ledger.exports import FOCUS_COLUMNS, all_rows, csv_line, focus_values
+from farebox_ledger.delimited import csv_line
+from farebox_ledger.exports import FOCUS_COLUMNS, all_rows, focus_values
 from farebox_ledger.store.organizations import organizations_by_id
 from farebox_ledger.store.querying import UsageFilter, UsageRow
 

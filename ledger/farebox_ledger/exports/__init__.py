@@ -4,8 +4,7 @@ A connection inside one read transaction comes in, rows and lines of text go out
 Nothing here changes the books, and nothing knows who reads.
 """
 
-from farebox_ledger.exports.delimited import csv_line, read_cell
 from farebox_ledger.exports.focus import FOCUS_COLUMNS, focus_values
 from farebox_ledger.exports.rows import all_rows
 
-__all__ = ["FOCUS_COLUMNS", "all_rows", "csv_line", "focus_values", "read_cell"]
+__all__ = ["FOCUS_COLUMNS", "all_rows", "focus_values"]

@@ -127,7 +127,7 @@ def quote_line(book: PriceBook, line: bytes | str, *, now_us: int) -> Quote | Qu
     try:
         return quote(book, _decode_request(line), now_us=now_us)
     except msgspec.ValidationError as error:
-        return QuoteError(_id_of(line), _explained(str(error)))
+        return QuoteError(_id_of(line), str(refusal(str(error))))
     except msgspec.DecodeError as error:
         return QuoteError(_id_of(line), f"line: expected one JSON object: {error}")
 
@@ -215,13 +215,13 @@ def _id_of(line: bytes | str) -> msgspec.Raw:
         return msgspec.Raw(b"null")
 
 
-def _explained(message: str) -> str:
-    """Put the field in front: ``Expected `int`, got `str` - at `$.usage.input_tokens` `` → `usage.input_tokens: …`."""
+def refusal(message: str) -> InvalidInput:
+    """Read what msgspec says of an object: ``Expected `int`, got `str` - at `$.usage.pages` `` names `usage.pages`."""
     at = _AT.search(message)
     path = at[1] if at else ""
     said = message[: at.start()] if at else message
     for pattern, words in ((_MISSING, "required, and missing"), (_UNKNOWN, "no such field")):
         named = pattern.search(said)
         if named:
-            return f"{path}.{named[1]}: {words}" if path else f"{named[1]}: {words}"
-    return str(InvalidInput(path or "line", said[:1].lower() + said[1:]))
+            return InvalidInput(f"{path}.{named[1]}" if path else named[1], words)
+    return InvalidInput(path or "line", said[:1].lower() + said[1:])

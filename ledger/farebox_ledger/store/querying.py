@@ -6,6 +6,7 @@ looks at a bounded number of rows a request and then says how far it came.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from heapq import merge
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -24,10 +25,11 @@ from farebox_ledger.store.filtering import (
     organization_of,
     people_with,
 )
-from farebox_ledger.store.rows import Record, charge_of, event_of
+from farebox_ledger.store.rows import Record, charge_of, event_of, row_probes
 from farebox_ledger.store.schema import usage_rows, users
 from farebox_ledger.store.scope import OrgScope, Scope, narrowed, require
 from farebox_ledger.store.statements import chunks, organizations_in
+from farebox_ledger.store.timeline import nearby_days
 from farebox_ledger.usage import UsageEvent
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "UsageRow",
     "charge_versions",
     "list_usage",
+    "rows_near",
     "usage_row",
 ]
 
@@ -133,6 +136,21 @@ def usage_row(connection: Connection, scope: Scope, day: int, usage_id: bytes) -
         if row is not None:
             return _usage_row(row)
     return None
+
+
+def rows_near(
+    connection: Connection, scope: Scope, keys: Collection[tuple[int, int, bytes]]
+) -> dict[tuple[int, bytes], UsageRow]:
+    """Find rows by (organization, day, usage id), also a day before or after; they come by (organization, usage id)."""
+    probes = {(org_id, near, usage_id) for org_id, day, usage_id in keys for near in nearby_days(day)}
+    standing: dict[tuple[int, bytes], UsageRow] = {}
+    for org_id, day, usage_ids in row_probes(probes):
+        require(scope, org_id)
+        found = connection.execute(
+            _SELECT.where(usage_rows.c.org_id == org_id, usage_rows.c.day == day, usage_rows.c.usage_id.in_(usage_ids))
+        ).mappings()
+        standing |= {(org_id, row.usage_id): row for row in map(_usage_row, found)}
+    return standing
 
 
 def charge_versions(
