@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import re
 import sys
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -124,19 +125,19 @@ def _waiting(settings: config.Settings) -> list[Finding]:
 
 def _sdk(name: str, root: str) -> SdkFinding:
     """Import the SDK with metering on and see what became of its targets."""
-    installed = _installed_version(root)
+    distribution, installed = _installed(root)
     if installed is None:
         return SdkFinding(name, NOTE, message="not installed")
     startup.instrument()
     try:
         importlib.import_module(root)
     except Exception as error:  # noqa: BLE001 - an SDK that cannot be imported is a finding
-        cure = f"Repair it: pip install --force-reinstall {root}"
+        cure = f"Repair it: pip install --force-reinstall {distribution}"
         return SdkFinding(name, BROKEN, installed, message=f"cannot be imported: {error}", cure=cure)
     if setting := patching.switched_off().get(name):
         return SdkFinding(name, NOTE, installed, message=f"left alone by {setting}", cure=f"Change {setting}.")
     _import_targets(name)
-    return _patched(name, installed)
+    return _patched(name, distribution, installed)
 
 
 def _import_targets(name: str) -> None:
@@ -146,7 +147,7 @@ def _import_targets(name: str) -> None:
             importlib.import_module(module)
 
 
-def _patched(name: str, installed: str) -> SdkFinding:
+def _patched(name: str, distribution: str, installed: str) -> SdkFinding:
     patches = patching.patches().get(name, [])
     found = SdkFinding(name, OK, installed, importlib.import_module(f"farebox.sdks.{name}").TESTED)
     for patch in patches:
@@ -159,19 +160,31 @@ def _patched(name: str, installed: str) -> SdkFinding:
         found.state = BROKEN
         found.message = "some calls are not metered" if found.patched else "no call is metered"
         if found.tested:
-            found.cure = f"Install a version that is tested: pip install '{name}=={found.tested[1]}.*'"
+            found.cure = f"Install a version that is tested: pip install '{distribution}=={found.tested[1]}.*'"
+    elif found.tested and (side := _side_of(installed, found.tested)):
+        found.message = f"{side} than the tested versions; it is patched because its shapes match"
     return found
 
 
-def _installed_version(root: str) -> str | None:
+def _side_of(installed: str, tested: tuple[str, str]) -> str | None:
+    """On which side of the tested range a version lies: "older", "newer", or None inside; minor versions count."""
+    oldest, newest = ([int(number) for number in re.findall(r"\d+", version)] for version in tested)
+    numbers = [int(number) for number in re.findall(r"\d+", installed)]
+    if numbers[: len(newest)] > newest:
+        return "newer"
+    return "older" if numbers[: len(oldest)] < oldest else None
+
+
+def _installed(root: str) -> tuple[str, str | None]:
+    """The name and the version of the distribution that brings a package; None where it is not installed."""
     # Many distributions share a namespace (`azure`, `google`); those below one are called as their packages.
     names = [root.replace(".", "-")] if "." in root else packages_distributions().get(root, [])
     for name in names:
         try:
-            return version(name)
+            return name, version(name)
         except PackageNotFoundError:
             continue
-    return None
+    return root, None
 
 
 def _test_span(settings: config.Settings) -> Finding:
