@@ -112,11 +112,11 @@ def presented_key(connection: Connection) -> str:
     return key
 
 
-def requires(scope: str) -> Guard:
-    """Make a guard that lets a caller with `scope` pass."""
+def requires(scope: str, *wider: str) -> Guard:
+    """Make a guard that lets a caller with `scope` pass, or with a wider one that includes it."""
 
     def guard(connection: Connection, _: BaseRouteHandler) -> None:
-        if not connection.user.may(scope):
+        if not any(map(connection.user.may, (scope, *wider))):
             raise MissingScope(scope)
 
     return guard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import msgspec
@@ -33,6 +33,7 @@ from farebox_ledger.store.querying import (
     ChargeVersion,
     RowKey,
     UsageFilter,
+    UsagePage,
     UsageRow,
     charge_versions,
     list_usage,
@@ -74,13 +75,7 @@ def listed(
     after = None if cursor is None else CURSORS.read(cursor, *question)
     with books.reading(organization) as (connection, scope):
         page = list_usage(connection, scope, asked, limit=limit, after=after)
-        items = usage_answers(connection, page.rows)
-    return UsagePageAnswer(
-        items=items,
-        next_cursor=None if page.next_after is None else CURSORS.write(page.next_after, *question),
-        has_more=page.has_more,
-        scanned_until=msgspec.UNSET if page.scanned_until_us is None else timestamp(page.scanned_until_us),
-    )
+        return page_answer(connection, page, lambda position: CURSORS.write(position, *question))
 
 
 @get(
@@ -128,6 +123,16 @@ def _row(connection: Connection, scope: Scope, text: str) -> UsageRow:
     if row is None:
         raise NotFound("usage row", text)
     return row
+
+
+def page_answer(connection: Connection, page: UsagePage, cursor: Callable[[RowKey], str]) -> UsagePageAnswer:
+    """Write one page of a list; `cursor` writes where the next one goes on."""
+    return UsagePageAnswer(
+        items=usage_answers(connection, page.rows),
+        next_cursor=None if page.next_after is None else cursor(page.next_after),
+        has_more=page.has_more,
+        scanned_until=msgspec.UNSET if page.scanned_until_us is None else timestamp(page.scanned_until_us),
+    )
 
 
 def usage_answers(connection: Connection, rows: Collection[UsageRow]) -> list[UsageAnswer]:
