@@ -23,6 +23,10 @@ class Cell(NamedTuple):
     outcome: str
 
 
+#: Of the passed tests of this session.
+SEEN: set[Cell] = set()
+
+
 class Watch:
     """Notes, while it is entered, which spans were opened inside a running event loop."""
 

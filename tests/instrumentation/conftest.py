@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,10 @@ import pytest
 import farebox
 from farebox import config, exporting, safety
 from tests.fakes.provider import FakeProvider
+from tests.instrumentation import cells, matrix
 from tests.instrumentation.recorder import Recorder
+
+PASSED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(autouse=True)
@@ -31,14 +34,32 @@ def provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def recorder(_environment: None) -> Iterator[Recorder]:
-    """Metering is on, and the recorder gets what would be sent."""
+def recorder(_environment: None, request: pytest.FixtureRequest) -> Iterator[Recorder]:
+    """Metering is on, and the recorder gets what would be sent; what a passed test has metered goes into the matrix."""
     kept = Recorder()
-    exporting.start(config.read(), kept)
-    assert farebox.instrument()
-    yield kept
-    farebox.uninstrument()
-    exporting.stop()
+    with cells.Watch() as watch:
+        exporting.start(config.read(), kept)
+        assert farebox.instrument()
+        yield kept
+        if request.node.stash.get(PASSED, False):
+            cells.SEEN.update(watch.cells(kept.spans()))
+        farebox.uninstrument()
+        exporting.stop()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest looks at `-m`
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The matrix is compared when all others have run."""
+    config.stash[matrix.COLLECTED] = {item.path for item in items}
+    items.sort(key=lambda item: item.path.name == "test_matrix.py")
 
 
 @pytest.fixture

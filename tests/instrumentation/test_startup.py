@@ -147,7 +147,7 @@ def test_an_sdk_of_another_shape_is_left_alone(tmp_path: Path) -> None:
     code = """
         import openai, json
         from farebox import patching
-        print(json.dumps([[p.target.attribute, p.state, p.reason] for p in patching.patches()["openai"]]))
+        print(json.dumps([[p.target.attribute, p.state, p.reason] for p in patching.patches()["openai"][:2]]))
     """
     done = processes.run(code, processes.environment(tmp_path / "buffer", PYTHONPATH=str(tmp_path)))
 

@@ -95,6 +95,31 @@ def case_stream_lost(fake: FakeProvider) -> None:
     list(litellm.completion(**anthropic(fake, "anthropic/cut:claude-sonnet-4-5"), stream=True))
 
 
+def endings(fake: FakeProvider, end: Callable[[Any], Awaitable[Any]], behavior: str = "endless") -> None:
+    async def run() -> None:
+        arguments = anthropic(fake, f"anthropic/{behavior}:claude-sonnet-4-5")
+        await end(await litellm.acompletion(**arguments, stream=True))
+        gc.collect()
+
+    asyncio.run(run())
+
+
+def case_astream_closed(fake: FakeProvider) -> None:
+    async def close(stream: Any) -> None:
+        await anext(stream)
+        await stream.aclose()
+
+    endings(fake, close)
+
+
+def case_astream_dropped(fake: FakeProvider) -> None:
+    endings(fake, anext)
+
+
+def case_astream_lost(fake: FakeProvider) -> None:
+    endings(fake, read, "cut")
+
+
 def case_astream_cancelled(fake: FakeProvider) -> None:
     async def run() -> None:
         begun = asyncio.Event()

@@ -351,3 +351,10 @@ def test_a_failed_call_is_a_span_with_its_error(client: anthropic.Anthropic, rec
     assert span.attributes["farebox.outcome"] == "error"
     assert "Rate limit reached" in span.message
     assert recorder.usage() == {}
+
+
+def test_a_failed_async_call_is_a_span_with_its_error(provider: FakeProvider, recorder: Recorder) -> None:
+    with pytest.raises(anthropic.BadRequestError):
+        run_async(provider, lambda client: create(client, model="fail-400"))
+
+    assert recorder.one().attributes["error.type"] == "anthropic.BadRequestError"

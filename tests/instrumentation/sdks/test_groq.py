@@ -226,6 +226,13 @@ def test_the_results_of_a_batch_are_a_span_for_each_answer_once(client: groq.Gro
     assert [span.attributes["gen_ai.usage.input_tokens"] for span in spans] == [180, 180]
 
 
+@pytest.mark.usefixtures("no_faults")
+def test_the_results_of_a_batch_are_a_span_for_each_answer_async(fake: FakeGroq, recorder: Recorder) -> None:
+    run_async(fake, lambda client: client.files.content("file-groq-async"))
+
+    assert [span.attributes["farebox.batch"] for span in recorder.spans()] == [True, True]
+
+
 def test_retries_inside_the_sdk_are_one_span(client: groq.Groq, recorder: Recorder, fake: FakeGroq) -> None:
     chat(client, model=f"flaky:{MODEL}")
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.instrumentation.cells import SEEN, Cell
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -98,6 +100,9 @@ ENDINGS: dict[str, tuple[str, str | None]] = {
     "stream_closed": ("closed_early", None),
     "stream_dropped": ("dropped", None),
     "stream_lost": ("error", "MidStreamFallbackError"),
+    "astream_closed": ("closed_early", None),
+    "astream_dropped": ("dropped", None),
+    "astream_lost": ("error", "MidStreamFallbackError"),
     "astream_cancelled": ("cancelled", None),
     "error": ("error", "BadRequestError"),
     "aerror": ("error", "BadRequestError"),
@@ -136,6 +141,11 @@ def report(litellm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cells_of_the_matrix(report: dict[str, Any]) -> None:
+    SEEN.update(cell for cell in (Cell(*known) for known in report["cells"]) if cell.sdk == "litellm")
 
 
 @pytest.fixture

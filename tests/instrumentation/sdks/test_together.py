@@ -259,6 +259,13 @@ def test_a_video_is_booked_by_its_seconds_when_it_is_first_seen_done(
     assert recorder.usage() == {"output_seconds": 6.0}
 
 
+@pytest.mark.usefixtures("no_faults")
+def test_the_results_of_a_batch_are_a_span_for_each_answer_async(fake: FakeTogether, recorder: Recorder) -> None:
+    run_async(fake, lambda client: client.files.content("file-together-async"))
+
+    assert [span.attributes["farebox.batch"] for span in recorder.spans()] == [True, True]
+
+
 def test_retries_inside_the_sdk_are_one_span(client: together.Together, recorder: Recorder, fake: FakeTogether) -> None:
     chat(client, model=f"flaky:{MODEL}")
 
