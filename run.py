@@ -55,7 +55,9 @@ def demo(arguments: list[str]) -> int:
 def test(arguments: list[str]) -> int:
     slow = "--slow" in arguments
     rest = [argument for argument in arguments if argument != "--slow"]
-    return call(BIN / "python", "-m", "pytest", "-m", "slow" if slow else "not slow", *rest)
+    # Two processes, a file at a time; the slow tests start servers and environments of their own, one after the other.
+    spread = () if slow else ("-n", "2", "--dist", "loadfile")
+    return call(BIN / "python", "-m", "pytest", "-m", "slow" if slow else "not slow", *spread, *rest)
 
 
 def check(_: list[str]) -> int:

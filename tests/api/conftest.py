@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from litestar._openapi.plugin import OpenAPIPlugin
+from litestar.openapi.spec import OpenAPI
 from litestar.testing import TestClient
 from sqlalchemy import Engine
 
@@ -52,6 +54,22 @@ class Api:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_document() -> Iterator[None]:
+    """Derive the OpenAPI document once: it is the same for every application, and most of the time of making one."""
+    made: list[OpenAPI] = []
+    derive = OpenAPIPlugin._build_openapi
+
+    def derive_once(plugin: OpenAPIPlugin) -> OpenAPI:
+        if not made:
+            made.append(derive(plugin))
+        return made[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenAPIPlugin, "_build_openapi", derive_once)
+        yield
 
 
 @pytest.fixture
