@@ -7,6 +7,7 @@ ApiError
 ├── Unauthenticated     401: no key, or one that opens nothing
 ├── Forbidden           403: the key is good, and not for this
 │   └── MissingScope    … because it lacks a scope
+├── MissingExtra        501: this installation lacks an optional part; names it
 └── NotReady            503: the service cannot answer now; says what it waits for
 
 What the ledger refuses (`farebox_ledger.errors`) passes through as it is; `problems` turns both into answers.
@@ -71,6 +72,14 @@ class MissingScope(Forbidden):
 
 class NotReady(ApiError):
     """The service cannot answer now."""
+
+
+class MissingExtra(ApiError):
+    """This installation lacks an optional part."""
+
+    def __init__(self, extra: str) -> None:
+        """Name the extra that brings it."""
+        super().__init__(f'This installation cannot do that: pip install "farebox[{extra}]" where it runs.')
 
 
 def invalid_parameter(name: str, detail: str) -> InvalidRequest:

@@ -19,7 +19,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from farebox_api.errors import ApiError, Fault, Forbidden, InvalidRequest, NotReady, Unauthenticated
+from farebox_api.errors import ApiError, Fault, Forbidden, InvalidRequest, MissingExtra, NotReady, Unauthenticated
 from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput, LedgerError, NotFound, Outdated
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ PRECONDITION_FAILED: Final = Kind(412, "precondition-failed", "The thing has cha
 TOO_LARGE: Final = Kind(413, "too-large", "The body is too large")
 UNSUPPORTED: Final = Kind(415, "unsupported-media-type", "The body has a media type that is not read")
 INTERNAL: Final = Kind(500, "internal-error", "farebox made a mistake")
+NOT_IMPLEMENTED: Final = Kind(501, "missing-extra", "This installation lacks an optional part")
 UNAVAILABLE: Final = Kind(503, "unavailable", "farebox cannot answer now")
 
 KINDS: Final = {
@@ -60,6 +61,7 @@ KINDS: Final = {
         TOO_LARGE,
         UNSUPPORTED,
         INTERNAL,
+        NOT_IMPLEMENTED,
         UNAVAILABLE,
     )
 }
@@ -148,6 +150,8 @@ def _api_reading(fault: ApiError) -> tuple[Kind, str, tuple[Fault, ...]]:
             return UNAUTHENTICATED, str(fault), ()
         case Forbidden():
             return FORBIDDEN, str(fault), ()
+        case MissingExtra():
+            return NOT_IMPLEMENTED, str(fault), ()
         case NotReady():
             return UNAVAILABLE, str(fault), ()
         case _:
