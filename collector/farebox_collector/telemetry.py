@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -28,7 +28,7 @@ class Telemetry:
     def __init__(self) -> None:
         """Register every name at once, so that a dashboard sees zeros and not gaps."""
         self.registry = CollectorRegistry()
-        self._accepted = self._counter("otelcol_receiver_accepted_spans", "Spans acknowledged.", _RECEIVER)
+        accepted = self._counter("otelcol_receiver_accepted_spans", "Spans acknowledged.", _RECEIVER)
         self._refused = self._counter("otelcol_receiver_refused_spans", "Spans of retryable refusals.", _RECEIVER)
         self._accepted_records = self._counter(
             "otelcol_receiver_accepted_log_records", "Log records acknowledged that report a call.", _RECEIVER
@@ -64,22 +64,30 @@ class Telemetry:
         self.commit_seconds = Histogram(
             "farebox_commit_seconds", "One booking transaction.", registry=self.registry, buckets=_SECONDS
         )
-        self.ack_seconds = Histogram(
+        ack_seconds = Histogram(
             "farebox_ack_seconds",
             "From a request's arrival to its answer.",
             ("transport",),
             registry=self.registry,
             buckets=_SECONDS,
         )
+        # What is counted for every request is looked up once: finding a metric by its labels costs more than counting.
+        self.ack_seconds = {transport: ack_seconds.labels(transport) for transport in get_args(Transport)}
+        self._accepted_spans = {transport: accepted.labels("otlp", transport) for transport in get_args(Transport)}
+        self._requests_by: dict[tuple[Transport, Signal, str], Counter] = {}
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
     def count_request(self, transport: Transport, signal: Signal, status: str) -> None:
-        self._requests.labels(transport, signal, status).inc()
+        key = (transport, signal, status)
+        counter = self._requests_by.get(key)
+        if counter is None:
+            counter = self._requests_by[key] = self._requests.labels(*key)
+        counter.inc()
 
     def count_accepted(self, transport: Transport, spans: int) -> None:
-        self._accepted.labels("otlp", transport).inc(spans)
+        self._accepted_spans[transport].inc(spans)
 
     def count_accepted_records(self, transport: Transport, records: int) -> None:
         self._accepted_records.labels("otlp", transport).inc(records)

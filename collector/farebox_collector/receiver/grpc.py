@@ -127,7 +127,7 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
             logger.error("a request failed unexpectedly, its sender is asked to try again: %s", where(error))
             await self._refuse(signal, context, Unavailable("the collector failed; send the request again"))
         self._telemetry.count_request("grpc", signal, "OK")
-        self._telemetry.ack_seconds.labels("grpc").observe(time.perf_counter() - started)
+        self._telemetry.ack_seconds["grpc"].observe(time.perf_counter() - started)
         return body
 
     async def _refuse(self, signal: Signal, context: Context, refused: Refused) -> NoReturn:

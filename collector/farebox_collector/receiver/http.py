@@ -103,7 +103,7 @@ class HttpReceiver:
             status, body, extra = 503, status_body(unavailable, encoding or "json"), _extra_headers(unavailable)
         self._telemetry.count_request("http", signal, str(status))
         await _send_answer(send, status, _CONTENT_TYPES[encoding or "json"], body, extra)
-        self._telemetry.ack_seconds.labels("http").observe(time.perf_counter() - started)
+        self._telemetry.ack_seconds["http"].observe(time.perf_counter() - started)
 
     async def _export(self, signal: Signal, method: str, headers: Headers, receive: Receive) -> bytes:
         if method != "POST":

@@ -213,7 +213,18 @@ def insert_batches(connection: sqlite3.Connection, first_id: int, rows: Sequence
 
 
 def delete_batches(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
-    connection.executemany("DELETE FROM batches WHERE id = ?", [(batch_id,) for batch_id in ids])
+    connection.executemany("DELETE FROM batches WHERE id BETWEEN ? AND ?", _ranges(sorted(ids)))
+
+
+def _ranges(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Join ids that follow each other, as those of one booking do, to (first, last)."""
+    ranges: list[tuple[int, int]] = []
+    for batch_id in ids:
+        if ranges and ranges[-1][1] == batch_id - 1:
+            ranges[-1] = (ranges[-1][0], batch_id)
+        else:
+            ranges.append((batch_id, batch_id))
+    return ranges
 
 
 def read_batches(connection: sqlite3.Connection, after_id: int, max_spans: int) -> list[Batch]:

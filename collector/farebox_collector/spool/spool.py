@@ -266,7 +266,8 @@ class Spool:
         settled = [batch.id for work in group for batch in work.settled]
         counts: Counter[str] = Counter()
         for work in group:
-            counts.update(work.counts)
+            for name, count in work.counts.items():  # `Counter.update` takes ten times as long
+                counts[name] += count
         keys = [work.keys for work in group if work.keys is not None]
         connection = self._connection
         try:
