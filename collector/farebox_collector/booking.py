@@ -65,7 +65,6 @@ def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledge
     fresh = [batch for batch in batches if batch.id not in seen]
     events = _events(fresh, outcome)
     _configure(events, ledger.prices)
-    _configure(events, ledger.prices)
     traces: dict[_TraceKey, list[UsageEvent]] = defaultdict(list)
     for event in events:
         traces[event.org_id, event.trace_id].append(event)
@@ -108,18 +107,6 @@ def _events(batches: Iterable[Batch], outcome: Outcome) -> list[UsageEvent]:
             event.received_at_us = batch.received_at_us
             events.append(event)
     return events
-
-
-def _configure(events: Iterable[UsageEvent], prices: PriceBook) -> None:
-    """Say of each call which of the organization's model configurations it belongs to."""
-    for event in events:
-        event.model_config = prices.configurations.of_call(
-            event.org_id,
-            explicit=event.model_config,
-            provider=event.provider,
-            request_model=event.request_model,
-            at_us=event.occurred_at_us,
-        )
 
 
 def _configure(events: Iterable[UsageEvent], prices: PriceBook) -> None:
