@@ -94,9 +94,10 @@ def test_a_holder_that_lost_its_lease_commits_nothing_more(engine: Engine) -> No
     assert slow is not None
     assert heir is not None
 
-    for call in (lambda c: heartbeat(c, slow, progress=1), lambda c: finish(c, slow, None)):
-        with pytest.raises(LeaseLost, match=slow.id), transaction(engine, EVERYBODY, write=True) as connection:
-            call(connection)
+    with pytest.raises(LeaseLost, match=slow.id), transaction(engine, EVERYBODY, write=True) as connection:
+        heartbeat(connection, slow, progress=1)
+    with pytest.raises(LeaseLost, match=slow.id), transaction(engine, EVERYBODY, write=True) as connection:
+        finish(connection, slow, None)
 
     with transaction(engine, EVERYBODY, write=True) as connection:
         finish(connection, heir, {"answer": 42})

@@ -21,7 +21,7 @@ from farebox_ledger.store.jobs import LEASE_US, Interrupted, Job, claim
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.repricing_rows import RowsToPrice, checked
 from farebox_ledger.store.scope import OrgScope
-from farebox_ledger.store.writing import Booking, book
+from farebox_ledger.store.writing import Booking, book, lock_traces
 from farebox_ledger.usage import Usage
 from tests.ledger.repricing_cases import (
     add_prices,
@@ -285,11 +285,10 @@ def test_a_row_that_changed_since_it_was_read_is_priced_as_it_is_now(
     order(engine)
     larger = calls(1, usage=Usage(input_tokens=2000, output_tokens=200))[0]
     write = [Booking(larger, unpriced()), Booking(second, suppressed())]
-    meet = repricing.lock_traces
 
     def meanwhile(*given: Any) -> None:
-        monkeypatch.setattr(repricing, "lock_traces", meet)
-        meet(*given)
+        monkeypatch.setattr(repricing, "lock_traces", lock_traces)
+        lock_traces(*given)
         change_charges(given[0], EVERYBODY, write, cause="later_span", writer_slot=1)
 
     monkeypatch.setattr(repricing, "lock_traces", meanwhile)
