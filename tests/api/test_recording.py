@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -180,7 +179,7 @@ def test_every_member_of_a_row_that_can_be_told_is_kept(api: Api) -> None:
     [
         ({"occurred_at": "2026-03-10T12:00:00"}, "/occurred_at"),
         ({"occurred_at": "2019-12-31T23:59:59Z"}, "/occurred_at"),
-        ({"occurred_at": (datetime.now(UTC) + timedelta(days=3)).isoformat()}, "/occurred_at"),
+        ({"occurred_at": "2999-01-01T00:00:00Z"}, "/occurred_at"),
         ({"started_at": "2026-03-10T12:00:01Z"}, "/started_at"),
         ({"input_tokens": -1}, "/input_tokens"),
         ({"input_tokens": 2**40 + 1}, "/input_tokens"),
