@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, TypeAlias
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, text
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 
-from farebox_ledger.store.schema import Big, Flag, key, one_of, required
-from farebox_ledger.store.schema import metadata as _metadata
+from farebox_ledger.store.schema import Big, Flag, key, metadata, one_of, required
 
 SyncStatus: TypeAlias = Literal["running", "applied", "unchanged", "awaiting_approval", "superseded", "failed"]
 SyncSource: TypeAlias = Literal["litellm"]
 Unit: TypeAlias = Literal["token", "1k", "1m"]
-
-metadata: Final[MetaData] = _metadata
-"""The metadata of `schema`, complete: who needs all tables imports it from here."""
 
 _STRICT: Final[dict[str, Any]] = {"sqlite_strict": True}
 _LIVE: Final = text("deleted_at_us IS NULL")
@@ -54,7 +50,7 @@ def _dates() -> list[Any]:
 
 price_overrides = Table(
     "price_overrides",
-    _metadata,
+    metadata,
     Column("id", Text, primary_key=True),
     _owner(),
     required("provider", Text),
@@ -69,7 +65,7 @@ price_overrides = Table(
 
 price_override_terms = Table(
     "price_override_terms",
-    _metadata,
+    metadata,
     Column("id", Text, ForeignKey("prices.id"), primary_key=True),
     Column("subject_id", Text, ForeignKey("price_overrides.id"), nullable=False),
     required("created_at_us", Big),
@@ -80,7 +76,7 @@ price_override_terms = Table(
 
 model_configs = Table(
     "model_configs",
-    _metadata,
+    metadata,
     Column("id", Text, primary_key=True),
     Column("org_id", Big, ForeignKey("organizations.org_id"), nullable=False),
     required("name", Text),
@@ -95,7 +91,7 @@ model_configs = Table(
 
 model_aliases = Table(
     "model_aliases",
-    _metadata,
+    metadata,
     Column("id", Text, primary_key=True),
     _owner(),
     Column("provider", Text),  # NULL: of any provider
@@ -108,7 +104,7 @@ model_aliases = Table(
 
 model_alias_terms = Table(
     "model_alias_terms",
-    _metadata,
+    metadata,
     Column("id", Text, primary_key=True),
     Column("subject_id", Text, ForeignKey("model_aliases.id"), nullable=False),
     Column("target_provider", Text),  # NULL: the call's own
@@ -121,7 +117,7 @@ model_alias_terms = Table(
 
 multipliers = Table(
     "multipliers",
-    _metadata,
+    metadata,
     Column("id", Text, primary_key=True),
     _owner(),
     Column("upstream", Text),  # NULL: any
@@ -134,7 +130,7 @@ multipliers = Table(
 
 multiplier_terms = Table(
     "multiplier_terms",
-    _metadata,
+    metadata,
     Column("id", Text, primary_key=True),
     Column("subject_id", Text, ForeignKey("multipliers.id"), nullable=False),
     required("factor", Text),
@@ -145,7 +141,7 @@ multiplier_terms = Table(
 
 upstreams = Table(
     "upstreams",
-    _metadata,
+    metadata,
     Column("id", Text, primary_key=True),
     _owner(),
     required("name", Text),
@@ -158,7 +154,7 @@ upstreams = Table(
 
 price_policies = Table(
     "price_policies",
-    _metadata,
+    metadata,
     Column("org_id", Big, ForeignKey("organizations.org_id"), primary_key=True, autoincrement=False),
     required("use_archive", Flag),
     required("carry_retired", Flag),
@@ -171,7 +167,7 @@ price_policies = Table(
 
 price_syncs = Table(
     "price_syncs",
-    _metadata,
+    metadata,
     key("id", Text),
     required("source", Text),
     required("origin", Text),  # the address or the file's name

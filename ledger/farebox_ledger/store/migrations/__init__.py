@@ -16,8 +16,8 @@ from sqlalchemy.exc import OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady
 from farebox_ledger.store.engine import first_line, is_sqlite, redacted, transaction
-from farebox_ledger.store.price_tables import metadata
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.store.tables import metadata
 
 if TYPE_CHECKING:  # Alembic takes 8 MB, and a database that is current needs none of it
     from alembic.config import Config

@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from farebox_ledger.store.migrations import VERSION_TABLE
-from farebox_ledger.store.price_tables import metadata
+from farebox_ledger.store.tables import metadata
 
 
 def run(connection: Connection) -> None:

@@ -1,0 +1,15 @@
+"""All tables of the books: the metadata of `schema`, complete. Who needs every table imports it from here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import MetaData
+
+from farebox_ledger.store import price_tables
+from farebox_ledger.store.schema import metadata as _metadata
+
+metadata: Final[MetaData] = _metadata
+
+MODULES: Final = (price_tables,)
+"""The modules whose import makes the tables."""
