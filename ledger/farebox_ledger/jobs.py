@@ -1,6 +1,6 @@
 """Runs the jobs of the queue: claims one after the other, gives each to its kind, and notes how it ended.
 
-A worker is a thread in `farebox api`, `farebox up` and `farebox maintain`; any number of them share the queue. A job
+Some kinds recur: the workers themselves put one such job into the queue for each period. A worker is a thread in `farebox api`, `farebox up` and `farebox maintain`; any number of them share the queue. A job
 that fails by a fault of the outside is tried again, later each time; one that cannot be done ends with the reason.
 """
 
@@ -19,7 +19,17 @@ from sqlalchemy.exc import DBAPIError
 from farebox_ledger import repricing
 from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
 from farebox_ledger.store.engine import first_line, transaction
-from farebox_ledger.store.jobs import MAX_ATTEMPTS, Interrupted, Job, claim, fail, finish, has_work, put_back
+from farebox_ledger.store.jobs import (
+    MAX_ATTEMPTS,
+    Interrupted,
+    Job,
+    claim,
+    enqueue_once,
+    fail,
+    finish,
+    has_work,
+    put_back,
+)
 from farebox_ledger.store.scope import AllOrganizations
 
 logger = logging.getLogger(__name__)
@@ -29,6 +39,9 @@ Work: TypeAlias = Callable[[Engine, Job, threading.Event], object]
 
 KINDS: Final[Mapping[str, Work]] = {repricing.KIND: repricing.reprice}
 """What this version of farebox knows to do."""
+
+RECURRING: Final[Mapping[str, int]] = {}
+"""The kinds that recur, each with the length of its period in seconds; they run for the whole system, one at a time."""
 
 POLL_S: Final = 1.0
 FIRST_PAUSE_S: Final = 2.0
@@ -49,8 +62,10 @@ def run_jobs(
     A database that is away is waited for, except with `until_idle`, where it raises.
     """
     holder, failed = holder_name(), 0
+    recurring = Recurrence({kind: every_s for kind, every_s in RECURRING.items() if kind in kinds})
     while not stop.is_set():
         try:
+            recurring.enqueue_due(engine)
             job = _next(engine, holder, kinds)
         except (DBAPIError, DatabaseNotReady) as error:
             if until_idle:
@@ -85,6 +100,31 @@ def run_job(engine: Engine, job: Job, work: Work, stop: threading.Event) -> bool
         logger.exception("job %s (%s) crashed", job.id, job.kind)
         return _again(engine, job, _said(error))
     return True
+
+
+class Recurrence:
+    """Puts each recurring job into the queue once a period, whichever of the workers is first.
+
+    Periods are counted from 1970, and the job is named after its period: so a restart repeats none, and two workers
+    cannot both enqueue it. A period that nobody saw is left out; while the last one waits or runs there is no next.
+    """
+
+    def __init__(self, every_s: Mapping[str, int]) -> None:
+        """Remember nothing yet; `every_s` names the length of each kind's period in seconds."""
+        self._every_s = every_s
+        self._seen: dict[str, int] = {}
+
+    def enqueue_due(self, engine: Engine, *, now_s: float | None = None) -> None:
+        """Enqueue what is due and not yet seen; writes nothing in a period whose jobs are known to be there."""
+        now_s = time.time() if now_s is None else now_s
+        periods = {kind: int(now_s // every_s) for kind, every_s in self._every_s.items()}
+        due = {kind: period for kind, period in periods.items() if self._seen.get(kind) != period}
+        if not due:
+            return
+        with transaction(engine, _EVERYBODY, write=True) as connection:
+            for kind, period in due.items():
+                enqueue_once(connection, kind, f"job_{kind}_{period}")
+        self._seen.update(due)
 
 
 class Worker:

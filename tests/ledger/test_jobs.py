@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from farebox_ledger.errors import InvalidInput, LeaseLost, NotFound
-from farebox_ledger.jobs import Worker, run_jobs
+from farebox_ledger.jobs import Recurrence, Worker, run_jobs
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.jobs import (
     LEASE_US,
@@ -211,3 +211,38 @@ def test_a_worker_that_stops_puts_its_job_back_uncounted(engine: Engine) -> None
 
     waiting = found(engine, job)
     assert (waiting.status, waiting.attempts, waiting.holder, waiting.error) == ("queued", 0, None, None)
+
+
+def test_a_recurring_job_is_enqueued_once_a_period_by_whichever_worker_is_first(engine: Engine) -> None:
+    hour = 1_800_000_000.0
+    one, two = Recurrence({"count": 3600}), Recurrence({"count": 3600})
+
+    for worker in (one, two, one):
+        worker.enqueue_due(engine, now_s=hour)
+
+    assert identities(engine) == ["job_count_500000"]
+
+
+def test_a_recurring_job_waits_for_the_one_before_it(engine: Engine) -> None:
+    recurring = Recurrence({"count": 3600})
+    recurring.enqueue_due(engine, now_s=0)
+
+    recurring.enqueue_due(engine, now_s=3600)
+    assert identities(engine) == ["job_count_0"]
+
+    assert run_jobs(engine, threading.Event(), {"count": lambda *_: None}, until_idle=True) == 0
+    Recurrence({"count": 3600}).enqueue_due(engine, now_s=3600)
+    assert identities(engine) == ["job_count_0", "job_count_1"]
+
+
+def test_a_restart_repeats_no_recurring_job(engine: Engine) -> None:
+    for _ in range(2):
+        Recurrence({"count": 3600}).enqueue_due(engine, now_s=0)
+        run_jobs(engine, threading.Event(), {"count": lambda *_: None}, until_idle=True)
+
+    assert identities(engine) == ["job_count_0"]
+
+
+def identities(engine: Engine) -> list[str]:
+    with transaction(engine, EVERYBODY) as connection:
+        return list(connection.scalars(text("SELECT id FROM jobs ORDER BY id")))

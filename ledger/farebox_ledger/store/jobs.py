@@ -23,6 +23,7 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     update,
 )
 
@@ -100,6 +101,25 @@ def enqueue(
         }
     connection.execute(insert(jobs).values(values))
     return get_job(connection, scope, values["id"])
+
+
+def enqueue_once(connection: Connection, kind: str, identity: str) -> bool:
+    """Put a job of the system into the queue, unless one of that name was there or one of its kind waits or runs."""
+    now_us = time.time_ns() // 1000
+    open_ones = select(jobs.c.id).where(
+        jobs.c.kind == kind, jobs.c.org_id.is_(None), literal_column("status IN ('queued', 'running')")
+    )
+    known = select(jobs.c.id).where(jobs.c.id == identity)
+    if connection.execute(select(open_ones.exists() | known.exists())).scalar_one():
+        return False
+    made = connection.execute(
+        text(
+            "INSERT INTO jobs (id, kind, arguments, status, run_after_us, created_at_us) "
+            "VALUES (:id, :kind, '{}', 'queued', :now, :now) ON CONFLICT DO NOTHING"
+        ),
+        {"id": identity, "kind": kind, "now": now_us},
+    )
+    return made.rowcount > 0
 
 
 def claim(connection: Connection, holder: str, kinds: Collection[str], *, now_us: int | None = None) -> Job | None:
