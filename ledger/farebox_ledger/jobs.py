@@ -1,7 +1,8 @@
 """Runs the jobs of the queue: claims one after the other, gives each to its kind, and notes how it ended.
 
-Some kinds recur: the workers themselves put one such job into the queue for each period. A worker is a thread in `farebox api`, `farebox up` and `farebox maintain`; any number of them share the queue. A job
-that fails by a fault of the outside is tried again, later each time; one that cannot be done ends with the reason.
+Some kinds recur: the workers themselves put one such job into the queue for each period. A worker is a thread in
+`farebox api`, `farebox up` and `farebox maintain`; any number of them share the queue. A job that fails by a fault of
+the outside is tried again, later each time; one that cannot be done ends with the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, TypeAlias
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from farebox_ledger import repricing
+from farebox_ledger import repricing, upkeep
 from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
 from farebox_ledger.store.engine import first_line, transaction
 from farebox_ledger.store.jobs import (
@@ -37,11 +38,20 @@ logger = logging.getLogger(__name__)
 Work: TypeAlias = Callable[[Engine, Job, threading.Event], object]
 """Does a job and answers its result, as JSON can say it; extends the lease, and raises `Interrupted` on the event."""
 
-KINDS: Final[Mapping[str, Work]] = {repricing.KIND: repricing.reprice}
-"""What this version of farebox knows to do."""
-
-RECURRING: Final[Mapping[str, int]] = {}
+RECURRING: Final[Mapping[str, int]] = {
+    upkeep.FOLD: 3600,
+    upkeep.CHECK: 86_400,
+    upkeep.PRUNE: 86_400,
+}
 """The kinds that recur, each with the length of its period in seconds; they run for the whole system, one at a time."""
+
+KINDS: Final[Mapping[str, Work]] = {
+    repricing.KIND: repricing.reprice,
+    upkeep.FOLD: upkeep.fold_rollups,
+    upkeep.CHECK: upkeep.check_recent_rollups,
+    upkeep.PRUNE: upkeep.prune(frozenset(RECURRING)),
+}
+"""What this version of farebox knows to do."""
 
 POLL_S: Final = 1.0
 FIRST_PAUSE_S: Final = 2.0

@@ -123,7 +123,7 @@ class Difference(msgspec.Struct, frozen=True):
 def post(connection: Connection, tally: Tally, writer_slot: int) -> None:
     """Add what was tallied to the rollups, under the writer's own slot, in a fixed order of keys."""
     for table, cells in tally.cells().items():
-        _upsert(connection, table, cells, writer_slot)
+        add_cells(connection, table, cells, writer_slot)
 
 
 def check_rollups(
@@ -157,7 +157,7 @@ def rebuild_rollups(
     for org_id, day in days:
         tally = _tally_day(connection, org_id, day)
         for table in ROLLUPS:
-            connection.execute(delete(table).where(table.c.org_id == org_id, _within_day(table, day)))
+            connection.execute(delete(table).where(table.c.org_id == org_id, within_day(table, day)))
         post(connection, tally, 0)
     return len(days)
 
@@ -206,7 +206,8 @@ def _merge(cells: Cells, key: CellKey, sums: Sums) -> None:
         cells[key] = list(map(add, stands, sums))
 
 
-def _upsert(connection: Connection, table: Table, cells: Mapping[CellKey, Sums], writer_slot: int) -> None:
+def add_cells(connection: Connection, table: Table, cells: Mapping[CellKey, Sums], writer_slot: int) -> None:
+    """Add to one rollup's cells under a slot, in the order of their keys."""
     if not cells:
         return
     rows = [(*key, writer_slot, *_stored(cells[key])) for key in sorted(cells)]
@@ -268,7 +269,7 @@ def _stored_cells(connection: Connection, table: Table, org_id: int, day: int) -
     keys = [column for column in table.primary_key.columns if column.name != "writer_slot"]
     sums = [func.sum(table.c[name]) for name in stored_names()]
     found = connection.execute(
-        select(*keys, *sums).where(table.c.org_id == org_id, _within_day(table, day)).group_by(*keys)
+        select(*keys, *sums).where(table.c.org_id == org_id, within_day(table, day)).group_by(*keys)
     )
     cells = {tuple(row[: len(keys)]): joined([int(value) for value in row[len(keys) :]]) for row in found}
     return {key: sums for key, sums in cells.items() if any(sums)}
@@ -285,7 +286,8 @@ def joined(stored: list[int]) -> Sums:
     return [*stored[: len(MEASURES)], *(join(*amounts[at : at + 2]) for at in range(0, len(amounts), 2))]
 
 
-def _within_day(table: Table, day: int) -> ColumnElement[bool]:
+def within_day(table: Table, day: int) -> ColumnElement[bool]:
+    """Restrict a rollup to one UTC day YYYYMMDD."""
     if table is not rollup_quarter:
         return table.c.day == day
     return table.c.quarter_us.between(day_start_us(day), day_start_us(next_day(day)) - 1)

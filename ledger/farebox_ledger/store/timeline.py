@@ -30,6 +30,13 @@ def next_day(day: int) -> int:
     return _number(_date(day) + timedelta(days=1))
 
 
+def days_from(first: int, before: int) -> Iterator[int]:
+    """Count days YYYYMMDD from one up to, but not including, another."""
+    while first < before:
+        yield first
+        first = next_day(first)
+
+
 @cache
 def nearby_days(day: int) -> tuple[int, int, int]:
     """Name the day before, the day and the day after: where a span may stand that was sent with another end."""
