@@ -8,6 +8,7 @@ response is wrapped: everything that the app can do with it goes through there, 
 from __future__ import annotations
 
 import json
+import re
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -23,9 +24,12 @@ else:
     Proxy = wrapt.ObjectProxy  # not subscriptable before wrapt 2
 
 JSON_MAX_BYTES = 64 * 1024 * 1024
+USAGES = (b'"usage":{', b'"usage": {')
+#: A member with its comma; inside a text its quotes would stand behind backslashes.
+UNSAID_USAGE = re.compile(rb',\s*"usage":\s*null')
 #: Only events with one of these are decoded: they hold counts, or say how the stream ends.
 MARKERS = (
-    b'"usage":{', b'"usage": {', b'"finish_reason":"', b'"finish_reason": "', b'"stop_reason":"', b'"x_groq"',
+    *USAGES, b'"finish_reason":"', b'"finish_reason": "', b'"stop_reason":"', b'"x_groq"',
     b'"executed_tools"',
 )  # fmt: skip
 #: Only what has one of these is decoded of what is delivered: counts, or what a connection is set to.
@@ -267,40 +271,54 @@ class EventReader(Reader):
         super().__init__(call, decode)
         # Bytes cannot be left out of a compressed body.
         self._is_hidden = call.request.is_hidden if decode is None else None
+        self._hides = True
+        self._is_readable = True
         self._rest = b""
         self._is_first = True
 
     def _read(self, data: bytes) -> bytes:
         self._rest += self._decode(data) if self._decode else data
         *events, self._rest = _split_events(self._rest)
-        if self._is_hidden is None:
-            for event in events:
-                self._shows(event)
-            return data
-        return b"".join([event for event in events if self._shows(event)])
+        for event in events:
+            self._note(event)
+        return data if self._is_hidden is None else b"".join([self._shown(event) for event in events])
 
-    def _shows(self, event: bytes) -> bool:
-        """Read one event; it is shown unless it could be read and is to be hidden."""
+    def _note(self, event: bytes) -> None:
+        """Read one event; after one that cannot be read no other is, and what is to be hidden stays so."""
         try:
-            return self._has_failed or self._read_event(event)
+            if self._is_readable:
+                self._read_event(event)
         except Exception:  # noqa: BLE001 - the app gets its event whatever happens here
-            self._has_failed = True
+            self._is_readable = False
             safety.report(f"{self._call.scope}.read_body")
-            return True
 
-    def _read_event(self, event: bytes) -> bool:
+    def _read_event(self, event: bytes) -> None:
         if b"[DONE]" in event:
             self._is_complete = True
-            return True
+            return
         if not self._is_first and not any(marker in event for marker in MARKERS) and b"message_stop" not in event:
-            return True
+            return
         self._is_first = False
         chunk = _event_data(event)
-        if chunk is None:
-            return True
-        self._is_complete = self._is_complete or chunk.get("type") in LAST_EVENTS
-        self._call.read_chunk(chunk)
-        return self._is_hidden is None or not self._is_hidden(chunk)
+        if chunk is not None:
+            self._is_complete = self._is_complete or chunk.get("type") in LAST_EVENTS
+            self._call.read_chunk(chunk)
+
+    def _shown(self, event: bytes) -> bytes:
+        """What the app gets of an event: nothing of the one that only we have asked for.
+
+        On the others our request has left a `usage: null`, which is taken back.
+        """
+        if b'"usage"' not in event or not self._hides:
+            return event
+        try:
+            is_said = any(marker in event for marker in USAGES)
+            if is_said and self._is_hidden is not None and self._is_hidden(_event_data(event)):
+                return b""
+        except Exception:  # noqa: BLE001 - as above
+            self._hides = False
+            safety.report(f"{self._call.scope}.read_body")
+        return UNSAID_USAGE.sub(b"", event)
 
     def _held(self) -> bytes:
         held, self._rest = self._rest, b""

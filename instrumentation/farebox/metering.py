@@ -18,7 +18,7 @@ import wrapt
 
 from farebox import attribution, bodies, config, exporting, members, safety, spans, streams
 from farebox.estimating import Estimate
-from farebox.reading import Arguments, Attributes, Reading, Request
+from farebox.reading import Arguments, Attributes, Reading, Request, is_refusal
 
 if TYPE_CHECKING:
     from farebox.sdks import Sdk, Target
@@ -81,9 +81,26 @@ class Call:
         return result
 
     def succeed_again(self) -> None:
-        """The second try, without what we had added to the request, has succeeded."""
-        if self.request.retried is not None:
-            self.request.retried()
+        """The second try, without what we had added to the request, has succeeded; never raises."""
+        try:
+            if self.request.retried is not None:
+                self.request.retried()
+        except Exception:  # noqa: BLE001 - the app gets its result whatever happens here
+            safety.report(f"{self.scope}.retry")
+
+    def begin(self) -> None:
+        """The request, prepared before, is sent only now; never raises."""
+        try:
+            self.span.restart()
+        except Exception:  # noqa: BLE001 - the app's request goes on
+            safety.report(f"{self.scope}.begin")
+
+    def forget(self) -> None:
+        """The call was prepared and is never made; never raises."""
+        try:
+            self.span.discard()
+        except Exception:  # noqa: BLE001 - may run in garbage collection
+            safety.report(f"{self.scope}.end")
 
     def read(self, answer: Any) -> None:
         """Read a whole answer, or its decoded JSON."""
@@ -205,12 +222,13 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
         call = _opened(scope, sdk, target, owner, (args, kwargs))
         if call is None:
             return inner(*args, **kwargs)
+        plain = args, kwargs
         if call.request.arguments is not None:
             args, kwargs = call.request.arguments
         try:
             result = inner(*args, **kwargs)
         except BaseException as error:
-            again = _retry(call, error)
+            again = _retry(call, error, plain)
             if again is None:
                 call.fail(error)
                 raise
@@ -230,12 +248,13 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
         call = _opened(scope, sdk, target, owner, (args, kwargs))
         if call is None:
             return await inner(*args, **kwargs)
+        plain = args, kwargs
         if call.request.arguments is not None:
             args, kwargs = call.request.arguments
         try:
             result = await inner(*args, **kwargs)
         except BaseException as error:
-            again = _retry(call, error)
+            again = _retry(call, error, plain)
             if again is None:
                 call.fail(error)
                 raise
@@ -278,12 +297,12 @@ def _opened(scope: str, sdk: Sdk, target: Target | None, owner: Any, given: Argu
         return None
 
 
-def _retry(call: Call, error: BaseException) -> Arguments | None:
+def _retry(call: Call, error: BaseException, plain: Arguments) -> Arguments | None:
     """Other arguments for a second try, where the first failed for what we had added to the request."""
     if call.request.retry is None or not isinstance(error, Exception):
         return None
     try:
         return call.request.retry(error)
-    except Exception:  # noqa: BLE001 - the app gets its own exception
+    except Exception:  # noqa: BLE001 - a refused request, which costs nothing, is sent as the app has made it
         safety.report(f"{call.scope}.retry")
-        return None
+        return plain if is_refusal(error) else None

@@ -13,7 +13,7 @@ from typing import Any
 
 from farebox import counted, metering, spans
 from farebox.places import Place
-from farebox.reading import Arguments, Reading, Request, fields
+from farebox.reading import Arguments, Reading, Request, fields, is_refusal
 
 #: Path below the version → operation.
 OPERATIONS: Mapping[str, str] = {
@@ -187,11 +187,9 @@ def ask_for_usage(request: Request, place: Place, *, asking: Callable[[], Argume
     request.is_hidden = is_usage_alone
 
     def without(error: Exception) -> Arguments | None:
-        answer = getattr(error, "response", None)
-        status = getattr(error, "status_code", None) or getattr(answer, "status_code", None)
         is_named = "stream_options" in str(error)
         # A host that we do not know may refuse without naming the member.
-        if status not in (400, 422) or not (is_named or place.provider is None):
+        if not is_refusal(error) or not (is_named or place.provider is None):
             return None
         request.is_hidden = None
         return plain

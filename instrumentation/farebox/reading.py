@@ -13,6 +13,8 @@ AttributeValue: TypeAlias = str | bool | int | float | list[str]
 Attributes: TypeAlias = dict[str, AttributeValue]
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
+REFUSALS = (400, 422)
+
 
 class Request:
     """One call as it leaves the app; made by `read_request`.
@@ -97,3 +99,9 @@ def fields(part: object) -> Mapping[str, Any]:
     known: dict[str, Any] = getattr(part, "__dict__", {})
     extra = getattr(part, "__pydantic_extra__", None)
     return {**known, **extra} if extra else known
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether a provider did not understand a request, or did not want it so; nothing is billed for that."""
+    answer = getattr(error, "response", None)
+    return (getattr(error, "status_code", None) or getattr(answer, "status_code", None)) in REFUSALS

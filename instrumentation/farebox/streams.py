@@ -29,6 +29,10 @@ class MeteredCall(bodies.MeteredCall, Protocol):
 
     def receive(self, result: Any) -> Any: ...
 
+    def begin(self) -> None: ...
+
+    def forget(self) -> None: ...
+
 
 def is_stream(result: Any) -> bool:
     """Whether an answer is iterated chunk by chunk; models and raw responses are not."""
@@ -56,7 +60,7 @@ def manager(opening: Any, call: MeteredCall) -> Any:
     """The proxy of a context manager that makes the call when it is entered, and answers the stream then."""
     is_async = isinstance(opening, _AsyncGeneratorContextManager)
     made = AsyncManagerProxy(opening, call) if is_async else ManagerProxy(opening, call)
-    weakref.finalize(made, call.span.discard)
+    weakref.finalize(made, call.forget)
     return made
 
 
@@ -71,7 +75,10 @@ def proxy(stream: Any, call: MeteredCall) -> Any:
     else:
         made = AsyncStreamProxy(stream, meter)
     weakref.finalize(made, meter.dropped)
-    bodies.watch_close(getattr(stream, "response", None), meter.closed)
+    try:
+        bodies.watch_close(getattr(stream, "response", None), meter.closed)
+    except Exception:  # noqa: BLE001 - a close below the proxy is then seen when the proxy is dropped
+        safety.report(f"{call.scope}.watch_close")
     return made
 
 
@@ -95,20 +102,26 @@ class StreamMeter:
     def begin(self) -> None:
         """The request is sent only now."""
         self.is_waiting = False
-        self._call.span.restart()
+        self._call.begin()
 
     def shows(self, chunk: Any) -> bool:
-        """Read a chunk; False when the app has not asked for it."""
-        try:
-            if self.is_first:
-                self.is_first = False
-                waited_s = time.perf_counter() - self._call.span.started_s
-                self._reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
-            if not self._has_failed:
+        """Read a chunk; False when the app has not asked for it, even where it cannot be read."""
+        if not self._has_failed:
+            try:
+                if self.is_first:
+                    self.is_first = False
+                    waited_s = time.perf_counter() - self._call.span.started_s
+                    self._reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
                 self._read_chunk(chunk)
-            return self._is_hidden is None or not self._is_hidden(chunk)
-        except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
-            self._has_failed = True
+            except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
+                self._has_failed = True
+                safety.report(f"{self._call.scope}.read_chunk")
+        if self._is_hidden is None:
+            return True
+        try:
+            return not self._is_hidden(chunk)
+        except Exception:  # noqa: BLE001 - as above
+            self._is_hidden = None
             safety.report(f"{self._call.scope}.read_chunk")
             return True
 
@@ -133,7 +146,7 @@ class StreamMeter:
 
     def _end_unread(self, outcome: str) -> None:
         if self.is_waiting:
-            self._call.span.discard()
+            self._call.forget()
         self._call.end(self._reading.ending or outcome)
 
 
@@ -259,7 +272,7 @@ class ManagerProxy(Proxy):
 
     def __enter__(self) -> Any:
         call: MeteredCall = self._self_call
-        call.span.restart()
+        call.begin()
         try:
             entered = self.__wrapped__.__enter__()
         except BaseException as error:
@@ -283,7 +296,7 @@ class AsyncManagerProxy(Proxy):
 
     async def __aenter__(self) -> Any:
         call: MeteredCall = self._self_call
-        call.span.restart()
+        call.begin()
         try:
             entered = await self.__wrapped__.__aenter__()
         except BaseException as error:

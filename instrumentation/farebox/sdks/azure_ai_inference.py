@@ -79,8 +79,13 @@ def _asking(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Argume
 
 
 def _is_usage_alone(chunk: Any) -> bool:
+    """Whether this is the extra chunk; on the others our request has left a `usage: null`, which is taken back."""
     inside = _plain(chunk)
-    return inside.get("usage") is not None and not inside.get("choices")
+    if inside.get("usage") is None:
+        if isinstance(inside, dict):
+            inside.pop("usage", None)
+        return False
+    return not inside.get("choices")
 
 
 def _plain_answer(answer: Any) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ NEWER = frozenset(
     {
         "speech",
         "test_the_results_of_a_batch_are_a_span_for_each_answer_once",
+        "test_the_results_of_a_batch_are_a_span_for_each_answer_async",
         "test_a_chat_span_says_model_id_and_tier",
     }
 )
