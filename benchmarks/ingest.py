@@ -28,7 +28,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -208,8 +208,17 @@ def consume(items: Iterable[object]) -> None:
         pass
 
 
-def ingest(folder: Path, bodies: Sequence[bytes], senders: int, database_url: str | None) -> float:
-    """Send the bodies through intake, spool and, with a database, the pipeline; answers CPU seconds."""
+def ingest(
+    folder: Path,
+    bodies: Sequence[bytes],
+    senders: int,
+    database_url: str | None,
+    owners: Sequence[Sender] = (SENDER,),
+) -> float:
+    """Send the bodies through intake, spool and, with a database, the pipeline; answers CPU seconds.
+
+    The bodies belong to the owners in turn.
+    """
     spool_folder = Path(tempfile.mkdtemp(prefix="spool-", dir=folder))
     spool, telemetry = Spool(spool_folder, 2**30), Telemetry()
     engine = None if database_url is None else open_engine(database_url)
@@ -223,7 +232,7 @@ def ingest(folder: Path, bodies: Sequence[bytes], senders: int, database_url: st
     started = time.process_time()
     if pipeline:
         pipeline.start()
-    asyncio.run(send_all(intake, bodies, senders))
+    asyncio.run(send_all(intake, bodies, senders, owners))
     if pipeline:
         wait_for(lambda: spool.snapshot().pending_spans == 0)
     took = time.process_time() - started
@@ -238,12 +247,12 @@ def ingest(folder: Path, bodies: Sequence[bytes], senders: int, database_url: st
     return took
 
 
-async def send_all(intake: Intake, bodies: Sequence[bytes], senders: int) -> None:
-    waiting = iter(bodies)
+async def send_all(intake: Intake, bodies: Sequence[bytes], senders: int, owners: Sequence[Sender]) -> None:
+    waiting = zip(bodies, cycle(owners), strict=False)
 
     async def sender() -> None:
-        for body in waiting:
-            await intake.take_spans(body, "protobuf", SENDER, "http")
+        for body, owner in waiting:
+            await intake.take_spans(body, "protobuf", owner, "http")
 
     await asyncio.gather(*(sender() for _ in range(senders)))
 
