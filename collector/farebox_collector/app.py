@@ -81,7 +81,7 @@ class Collector:
             default_sender=_default_sender(config.default_org),
             refresh_s=config.keys_refresh_s,
         )
-        self.health = Health(self.spool, [self._pipeline.degradation])
+        self.health = Health(self.spool, [self._pipeline.degradation, self.spool.degradation])
         selection = Selection(dialects.MARKS, dialects.KEYS, config.keeps_error_messages)
         logs = LogSelection(Selection(dialects.LOG_MARKS, dialects.LOG_KEYS), dialects.identify_record)
         self._intake = Intake(self.spool, selection, self.telemetry, logs)

@@ -187,6 +187,13 @@ class Spool:
                 self._fault is None,
             )
 
+    def degradation(self) -> str | None:
+        """Say in a sentence which damaged files wait for somebody to look at them, None when there are none."""
+        names = file.damaged_files(self.folder)
+        if not names:
+            return None
+        return f"a damaged spool was set aside, and spans in it may not be booked: {', '.join(names)}"
+
     def oldest_received_at_us(self) -> int | None:
         """When the oldest span that still waits was received; None when nothing waits."""
         with self._reader_lock:
