@@ -1,6 +1,6 @@
-"""Pin the environments of `run.py sdk` as requirements.toml asks for them; needs uv on PATH.
+"""Pin the environments of `run.py sdk` and of the foreign emitters as requirements.toml asks; needs uv on PATH.
 
-Run: python3 constraints/renew.py [NAME…]; without names all of them. Each file holds names and versions only: what
+Run: python3 constraints/renew.py [NAME… | emitters/NAME…]; without names all of them. Each file holds names and versions only: what
 farebox itself needs, the SDK, and pytest.
 """
 
@@ -17,11 +17,14 @@ OLDEST_PYTHON = "3.11"
 
 
 def main(names: list[str]) -> int:
-    asked = tomllib.loads((HERE / "requirements.toml").read_text())
     own = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["dependencies"]
-    for name in names or sorted(asked):
-        for age, wanted in asked[name].items():
-            pin(HERE / (f"{name}.txt" if age == "newest" else f"{name}-{age}.txt"), [*own, *WITH_ALL, *wanted])
+    for folder, prefix, with_all in ((HERE, "", WITH_ALL), (HERE / "emitters", "emitters/", ())):
+        asked = tomllib.loads((folder / "requirements.toml").read_text())
+        for name in asked:
+            if names and prefix + name not in names:
+                continue
+            for age, wanted in asked[name].items():
+                pin(folder / (f"{name}.txt" if age == "newest" else f"{name}-{age}.txt"), [*own, *with_all, *wanted])
     return 0
 
 
