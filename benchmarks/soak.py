@@ -4,9 +4,9 @@ Run: .venv/bin/python benchmarks/soak.py [--minutes 30] [--rate 200] [--database
 
 A `farebox collector` of its own on SQLite (or on the empty database that --database names) takes the requests of eight
 senders, each sending one batch a second as a batching exporter does: half of them over gRPC, half over HTTP, a quarter
-with nine spans of others beside each call. Every ten seconds its memory, its spool and what waits to be booked are read.
-At the end it is told to end, and what is booked is compared with what was acknowledged. Everything is local and removed
-at the end. Ctrl-C ends the run early, with the same report.
+with nine spans of others beside each call. Every ten seconds its memory, its spool and what waits to be booked are
+read. At the end it is told to end, and what is booked is compared with what was acknowledged. Everything is local and
+removed at the end. Ctrl-C ends the run early, with the same report.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ async def _load(
     with contextlib.suppress(NotImplementedError):  # Windows
         loop.add_signal_handler(signal.SIGINT, over.set)
     async with grpc.aio.insecure_channel(child.grpc_address) as channel:
-        export = channel.unary_unary(EXPORT)
+        export: Any = channel.unary_unary(EXPORT)  # type: ignore[call-arg]  # the stubs ask for what has defaults
         per_request = max(1, round(rate * EVERY_S / SENDERS))
         senders = [
             _send(
@@ -231,13 +231,17 @@ async def _sample(pid: int, port: int, spool: Path, samples: list[Sample], over:
         sample = Sample(
             time.monotonic() - started,
             memory_mib(pid, "VmRSS"),
-            sum(path.stat().st_size for path in spool.glob("spool.db*")) / 2**20,
+            _spool_file_mib(spool),
             int(page["farebox_spool_spans"]),
             page["farebox_spool_oldest_age_seconds"],
         )
         samples.append(sample)
         if len(samples) % 30 == 1:
             print(f"{sample.at_s:6.0f} s: {sample.rss_mib:.1f} MiB, {sample.waiting_spans} spans wait", file=sys.stderr)
+
+
+def _spool_file_mib(spool: Path) -> float:
+    return sum(path.stat().st_size for path in spool.glob("spool.db*")) / 2**20
 
 
 async def _metrics(port: int) -> dict[str, float]:

@@ -144,7 +144,8 @@ class _HttpLink:
 class _GrpcLink:
     def __init__(self, address: str, headers: dict[str, str]) -> None:
         options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 200)]
-        self._method: Any = grpc.insecure_channel(address, options).unary_unary(EXPORT)
+        channel: Any = grpc.insecure_channel(address, options)  # the stubs ask for what has defaults
+        self._method = channel.unary_unary(EXPORT)
         self._metadata = tuple(headers.items())
 
     def post(self, body: bytes) -> str:

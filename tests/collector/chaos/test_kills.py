@@ -1,4 +1,4 @@
-"""Laws 1, 2 and 10: a collector that is killed or ended at any moment, its start included, loses and doubles nothing."""
+"""Laws 1, 2, 10: a collector that is killed or ended at any moment, its start included, loses and doubles nothing."""
 
 from __future__ import annotations
 
