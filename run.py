@@ -7,6 +7,7 @@
   python3 run.py test --slow     the slow tests alone
   python3 run.py check           format, lint, types, import floors
   python3 run.py sdk NAME        one SDK's tests in its own environment; NAME is a file of constraints/, such as openai
+  python3 run.py emitter NAME    make the environment of a foreign emitter, a file of constraints/emitters/
   python3 run.py setup           only the set-up
 
 The set-up makes `.venv` and installs what `pyproject.toml` asks for at the versions of `constraints.txt`. It does
@@ -30,14 +31,21 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "farebox-setup.txt"
 SDK_VENVS = ROOT / ".venvs"
-EXTRAS = {"demo": "demo", "test": "demo,test,check", "check": "demo,test,check", "setup": "demo,test,check", "sdk": ""}
+EXTRAS = {
+    "demo": "demo",
+    "test": "demo,test,check",
+    "check": "demo,test,check",
+    "setup": "demo,test,check",
+    "sdk": "",
+    "emitter": "",
+}
 OLDEST_PYTHON = (3, 11)
 
 
 def main(arguments: list[str]) -> int:
     """Run one of the commands above; the exit code is that of the last program run."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
-    commands = {"demo": demo, "test": test, "check": check, "setup": lambda _: 0, "sdk": sdk}
+    commands = {"demo": demo, "test": test, "check": check, "setup": lambda _: 0, "sdk": sdk, "emitter": emitter}
     if command not in commands:
         print(__doc__)
         return 0 if command in ("help", "-h", "--help") else 2
@@ -75,10 +83,8 @@ def check(_: list[str]) -> int:
 
 def sdk(arguments: list[str]) -> int:
     """Run the tests of one SDK file in the environment that `constraints/NAME.txt` describes."""
-    known = sorted(path.stem for path in (ROOT / "constraints").glob("*.txt"))
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if name not in known:
-        print(f"run.py: no environment {name!r}; there are: {', '.join(known)}", file=sys.stderr)
+    if not is_known(name, ROOT / "constraints"):
         return 2
     folder = SDK_VENVS / name
     code = make_sdk_environment(folder, ROOT / "constraints" / f"{name}.txt")
@@ -90,6 +96,23 @@ def sdk(arguments: list[str]) -> int:
     # The fixtures above tests/instrumentation need the server's dependencies, which are not installed there.
     own = ["--confcutdir", "tests/instrumentation", "-p", "no:cacheprovider"]
     return call(folder / BIN.name / "python", "-m", "pytest", *own, *marked, tests, *rest)
+
+
+def emitter(arguments: list[str]) -> int:
+    """Make the environment in which a foreign emitter's program runs, `.venvs/emitter-NAME`."""
+    name = arguments[0] if arguments else ""
+    constraints = ROOT / "constraints" / "emitters"
+    if not is_known(name, constraints):
+        return 2
+    return make_sdk_environment(SDK_VENVS / f"emitter-{name}", constraints / f"{name}.txt")
+
+
+def is_known(name: str, constraints: Path) -> bool:
+    """Say whether there is an environment of that name, and on standard error which ones there are if not."""
+    known = sorted(path.stem for path in constraints.glob("*.txt"))
+    if name not in known:
+        print(f"run.py: no environment {name!r}; there are: {', '.join(known)}", file=sys.stderr)
+    return name in known
 
 
 def make_sdk_environment(folder: Path, constraints: Path) -> int:

@@ -1,7 +1,7 @@
 """Pin the environments of `run.py sdk` and of the foreign emitters as requirements.toml asks; needs uv on PATH.
 
-Run: python3 constraints/renew.py [NAME… | emitters/NAME…]; without names all of them. Each file holds names and versions only: what
-farebox itself needs, the SDK, and pytest.
+Run: python3 constraints/renew.py [NAME… | emitters/NAME…]; without names all of them. Each file
+holds names and versions only: what farebox itself needs, the SDK, and pytest.
 """
 
 from __future__ import annotations

@@ -1,0 +1,12 @@
+"""OpenTelemetry's newer instrumentations, of openai and anthropic."""
+
+from line import call_anthropic, call_openai, global_provider
+from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
+from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+
+provider = global_provider()
+OpenAIInstrumentor().instrument(tracer_provider=provider)
+AnthropicInstrumentor().instrument(tracer_provider=provider)
+call_openai()
+call_anthropic()
+provider.shutdown()
