@@ -1,7 +1,4 @@
-"""Parquet exports: with the extra they hold what the list holds, without it the answer says what is missing.
-
-The first test needs pyarrow, which the test extra does not bring; it says so when it is left out.
-"""
+"""Parquet exports: with the extra they hold what the list holds, without it the answer says what is missing."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import sys
 from random import Random
 
 import pytest
+from pyarrow import parquet
 
 from tests.api.conftest import Api
 from tests.api.test_organizations import walk
@@ -19,7 +17,6 @@ from tests.ledger.store.bookings import random_booking
 
 
 def test_a_parquet_file_holds_what_the_list_holds(api: Api) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `parquet` is not installed")
     random = Random(5)
     booked(api, *(random_booking(random, number) for number in range(1, 61)))
 
