@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 import msgspec
@@ -20,6 +21,7 @@ from farebox_collector.spans import Batch
 from farebox_ledger.charges import change_charges
 from farebox_ledger.pricing import PriceBook
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.store.timeline import nearby_days
 from farebox_ledger.store.writing import BookedEvent, Booking, book, booked_events, lock_traces, seen_batches
 from farebox_ledger.usage import UsageEvent
 
@@ -73,7 +75,8 @@ def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledge
     new: list[Booking] = []
     changed: list[Booking] = []
     for key, trace in traces.items():
-        _decide(trace, standing.get(key, {}), ledger.prices, new, changed)
+        for arrived, booked in _stretches(trace, standing.get(key, {})):
+            _decide(arrived, booked, ledger.prices, new, changed)
     outcome.rows = book(
         connection,
         _EVERYBODY,
@@ -122,13 +125,47 @@ def _configure(events: Iterable[UsageEvent], prices: PriceBook) -> None:
 
 
 def _standing(connection: Connection, events: Iterable[UsageEvent]) -> dict[_TraceKey, dict[bytes, BookedEvent]]:
-    """Read what is booked of the traces: by trace, by span."""
-    wanted = {(event.org_id, event.day, event.trace_id) for event in events}
+    """Read what is booked of the traces: by trace, by span.
+
+    A look-up reaches one day to each side. Where it finds another day's rows, it goes on from there: a session that
+    lasts for days is one trace, whichever of its days came last.
+    """
     standing: dict[_TraceKey, dict[bytes, BookedEvent]] = defaultdict(dict)
-    for booked in booked_events(connection, _EVERYBODY, wanted):
-        event = booked.event
-        standing[event.org_id, event.trace_id][event.span_id] = booked
+    asked: set[tuple[int, int, bytes]] = set()
+    wanted = {(event.org_id, event.day, event.trace_id) for event in events}
+    while wanted:
+        asked |= wanted
+        found = booked_events(connection, _EVERYBODY, wanted)
+        for booked in found:
+            event = booked.event
+            standing[event.org_id, event.trace_id][event.span_id] = booked
+        wanted = {(booked.event.org_id, booked.day, booked.event.trace_id) for booked in found} - asked
     return standing
+
+
+def _stretches(
+    arrived: list[UsageEvent], standing: dict[bytes, BookedEvent]
+) -> Iterable[tuple[list[UsageEvent], dict[bytes, BookedEvent]]]:
+    """Cut a trace wherever a whole day passes without a span of it.
+
+    What comes alone is not looked up beyond such a day, so what comes together must not be judged across it.
+    """
+    days = {event.day for event in arrived} | {booked.day for booked in standing.values()}
+    if len(days) == 1:
+        return [(arrived, standing)]
+    stretches = [{min(days)}]
+    for before, day in pairwise(sorted(days)):
+        if day in nearby_days(before):
+            stretches[-1].add(day)
+        else:
+            stretches.append({day})
+    return [
+        (
+            [event for event in arrived if event.day in stretch],
+            {span_id: booked for span_id, booked in standing.items() if booked.day in stretch},
+        )
+        for stretch in stretches
+    ]
 
 
 def _decide(
@@ -138,7 +175,7 @@ def _decide(
     new: list[Booking],
     changed: list[Booking],
 ) -> None:
-    """Judge one trace anew and put what has to be written into `new` and `changed`."""
+    """Judge one trace, or a stretch of days of it, anew and put what has to be written into `new` and `changed`."""
     versions: dict[bytes, list[UsageEvent]] = {span_id: [booked.event] for span_id, booked in standing.items()}
     for event in arrived:
         versions.setdefault(event.span_id, []).append(event)

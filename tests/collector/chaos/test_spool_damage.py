@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from farebox_collector.spans import Sender, Span
+from farebox_collector.spans import AttributeValue, Sender, Span
 from farebox_collector.spool import Spool
 from tests.collector.chaos.accounts import audit
 from tests.collector.emitting import Emitted, calls
@@ -22,7 +22,11 @@ from tests.collector.running import Child, config_for, rows, running
 ACME = Sender(7, "acme", "key_1")
 RECEIVED_US = 1_763_690_000_000_000
 LIMIT = 10_000_000
-ATTRIBUTES = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt-4o-mini", "gen_ai.usage.input_tokens": 9}
+ATTRIBUTES: dict[str, AttributeValue] = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "gpt-4o-mini",
+    "gen_ai.usage.input_tokens": 9,
+}
 
 
 def span(number: int) -> Span:
