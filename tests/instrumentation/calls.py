@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.fakes.server import FakeServer
+
 MESSAGES: Any = [{"role": "user", "content": "What does a ride cost?"}]
 VOLATILE = re.compile(r"0x[0-9a-f]+|[0-9a-f]{10,}|\d{9,}(\.\d+)?|\d\d:\d\d:\d\d|\d\.\d{3,}|127\.0\.0\.1:\d+")
 
@@ -40,11 +42,11 @@ class Driver:
     raw: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def served(self) -> Iterator[str]:
-        """Start the provider's fake; the answer is its address."""
+    def served(self) -> Iterator[FakeServer]:
+        """Start the provider's fake."""
         module, _, name = self.fake.partition(":")
         with getattr(importlib.import_module(f"tests.fakes.{module}"), name)() as fake:
-            yield fake.url
+            yield fake
 
     def walk(self, url: str, note: Callable[[str, Seen], None]) -> None:
         """Make a call of each kind, and have `note` take what the app sees of it."""
