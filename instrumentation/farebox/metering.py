@@ -217,7 +217,7 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
     sdk, scope, switch = _sdks[name], f"farebox.sdks.{name}", Switch()
 
     def meter(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not switch.is_on or attribution.is_suppressed():
+        if not switch.is_on:
             return inner(*args, **kwargs)
         call = _opened(scope, sdk, target, owner, (args, kwargs))
         if call is None:
@@ -243,7 +243,7 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
         return call.receive(result)
 
     async def meter_async(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not switch.is_on or attribution.is_suppressed():
+        if not switch.is_on:
             return await inner(*args, **kwargs)
         call = _opened(scope, sdk, target, owner, (args, kwargs))
         if call is None:
@@ -275,7 +275,7 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
 def _opened(scope: str, sdk: Sdk, target: Target | None, owner: Any, given: Arguments) -> Call | None:
     """Read the request and open its span; None when the call is not to be metered, or cannot be."""
     try:
-        request = sdk.read_request(owner, *given)
+        request = None if attribution.is_suppressed() else sdk.read_request(owner, *given)
         if request is None:
             return None
         if target is not None:

@@ -56,7 +56,7 @@ def install() -> None:
     sys.meta_path.insert(0, _Finder())
     for root in list(_watched_roots):
         if root in sys.modules:
-            _load(root)
+            _guarded(lambda root=root: _load(root), "patching.load")  # type: ignore[misc]
 
 
 def remove() -> None:
@@ -64,7 +64,7 @@ def remove() -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     for patches in _patches.values():
         for patch in patches:
-            _unwrap(patch)
+            _guarded(lambda patch=patch: _unwrap(patch), "patching.unwrap")  # type: ignore[misc]
     for known in (_patches, _watched_roots, _watched_modules, _off):
         known.clear()
     metering = sys.modules.get("farebox.metering")

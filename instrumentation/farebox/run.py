@@ -17,7 +17,8 @@ USAGE = """\
 usage: farebox run [--] PROGRAM [ARGUMENTS]
 
 Start a program with metering switched on, for example: farebox run -- python app.py
-A file that ends in .py is started with this Python."""
+PROGRAM is looked for on PATH: `python` is the one that the shell would start, which may be another environment than
+that of this command. A file that ends in .py is started with the Python of this command."""
 
 HOOK_FOLDER = "run_hook"
 

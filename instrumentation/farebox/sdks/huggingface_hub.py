@@ -63,7 +63,7 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     request.body = body
     place.put(request)
     if operation == "speech" and isinstance(text := body.get("inputs") or body.get("text"), str):
-        request.attributes[spans.INPUT_CHARACTERS] = len(text)
+        request.units[spans.INPUT_CHARACTERS] = len(text)
     if request.is_stream and operation == "chat" and "stream_options" not in body:
         ask_for_usage(request, place, asking=lambda: _asking(sent, args, kwargs), plain=(args, kwargs))
         if request.is_hidden is not None:

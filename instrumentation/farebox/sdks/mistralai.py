@@ -65,7 +65,7 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     request.body = kwargs
     place.put(request)
     if type(owner).__name__ == "Speech" and isinstance(kwargs.get("input"), str):
-        request.attributes[spans.INPUT_CHARACTERS] = len(kwargs["input"])
+        request.units[spans.INPUT_CHARACTERS] = len(kwargs["input"])
     return request
 
 
