@@ -2,7 +2,8 @@
 
 Comes in: `attribute(...)` blocks, `suppress()` blocks and the defaults of the environment. Goes out: one dict of span
 attributes per call. Context variables carry it, so that it follows tasks, `asyncio.to_thread` and `copy_context`; a
-plain new thread starts without it, as with every context variable.
+plain new thread starts without it, as with every context variable. Where FAREBOX_BAGGAGE allows it, names also come
+from the services that call this one, and go to those that it calls.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import json
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 
-from farebox import safety
+from farebox import config, safety, startup
 from farebox.config import Settings
 from farebox.reading import Attributes
+
+if TYPE_CHECKING:
+    from farebox.baggage import Attached, Carrier
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,9 +49,14 @@ NAMES: Mapping[str, str] = {
 #: (attributes by their wire names, metadata before encoding)
 _Payer: TypeAlias = tuple[Attributes, Mapping[str, Any]]
 _NOBODY: _Payer = ({}, {})
+#: What a block has changed, and how to undo it.
+_Entered: TypeAlias = "tuple[ContextVar[Any], Token[Any], Attached | None]"
 _payer: ContextVar[_Payer] = ContextVar("farebox_payer", default=_NOBODY)
 _is_suppressed: ContextVar[bool] = ContextVar("farebox_suppressed", default=False)
 _defaults: Attributes = {}
+#: What may travel between services; None while FAREBOX_BAGGAGE names nothing.
+_carrier: Carrier | None = None
+_is_configured = False
 
 
 class attribute:  # noqa: N801 - used as a verb: `with farebox.attribute(user="ada"):`
@@ -95,16 +104,16 @@ class attribute:  # noqa: N801 - used as a verb: `with farebox.attribute(user="a
         self._named: Attributes = {NAMES[name]: str(value) for name, value in given.items() if value is not None}
         self._tags = _tag_list(tags)
         self._metadata = dict(metadata) if isinstance(metadata, Mapping) else {}
-        self._tokens: list[Token[_Payer]] = []
+        self._entered: list[_Entered] = []
 
     def __enter__(self) -> attribute:
-        self._tokens.append(_payer.set(self._over(_payer.get())))
+        self._entered.append(self._enter())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _restore(_payer, self._tokens.pop())
+        _leave(self._entered.pop())
 
     async def __aenter__(self) -> attribute:
         return self.__enter__()
@@ -116,7 +125,11 @@ class attribute:  # noqa: N801 - used as a verb: `with farebox.attribute(user="a
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function, coroutine function, generator function or async generator function."""
-        return cast("Callable[P, R]", _decorated(function, _payer, self._over))
+        return cast("Callable[P, R]", _decorated(function, self._enter))
+
+    def _enter(self) -> _Entered:
+        attached = carrier.attach(self._named) if self._named and (carrier := _outbound()) else None
+        return _payer, _payer.set(self._over(_payer.get())), attached
 
     def _over(self, outer: _Payer) -> _Payer:
         attributes, metadata = outer
@@ -136,16 +149,16 @@ class suppress:  # noqa: N801 - used as a verb: `with farebox.suppress():`
     """Do not meter the calls inside; a context manager and a decorator, sync and async."""
 
     def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []
+        self._entered: list[_Entered] = []
 
     def __enter__(self) -> suppress:
-        self._tokens.append(_is_suppressed.set(True))
+        self._entered.append(self._enter())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _restore(_is_suppressed, self._tokens.pop())
+        _leave(self._entered.pop())
 
     async def __aenter__(self) -> suppress:
         return self.__enter__()
@@ -156,7 +169,10 @@ class suppress:  # noqa: N801 - used as a verb: `with farebox.suppress():`
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        return cast("Callable[P, R]", _decorated(function, _is_suppressed, lambda _: True))
+        return cast("Callable[P, R]", _decorated(function, self._enter))
+
+    def _enter(self) -> _Entered:
+        return _is_suppressed, _is_suppressed.set(True), None
 
 
 def is_suppressed() -> bool:
@@ -164,9 +180,12 @@ def is_suppressed() -> bool:
 
 
 def current() -> Attributes:
-    """The attributes of who pays here and now, as a new dict."""
+    """The attributes of who pays here and now, as a new dict.
+
+    A block of this process outweighs what the calling service says, and that outweighs the defaults of the process.
+    """
     attributes = _payer.get()[0]
-    merged = {**_defaults, **attributes}
+    merged = {**_defaults, **attributes} if _carrier is None else {**_defaults, **_carrier.read(), **attributes}
     if TAGS in attributes and TAGS in _defaults:
         merged[TAGS] = _appended(_defaults[TAGS], cast("list[str]", attributes[TAGS]))
     return merged
@@ -174,11 +193,34 @@ def current() -> Attributes:
 
 def set_defaults(settings: Settings) -> None:
     """Take the process-wide values of the environment; blocks of `attribute` win over them."""
+    global _carrier, _is_configured
+    _carrier = _carrier_of(settings)
+    _is_configured = True
     _defaults.clear()
     named = {"service": settings.service, "project": settings.project, "user": settings.user}
     _defaults.update({NAMES[name]: value for name, value in named.items() if value})
     if settings.tags:
         _defaults[TAGS] = list(settings.tags)
+
+
+def _carrier_of(settings: Settings) -> Carrier | None:
+    if not settings.baggage:
+        return None
+    from farebox.baggage import Carrier  # and OpenTelemetry's API, which most processes need only at their first call
+
+    return Carrier(settings.baggage, NAMES)
+
+
+def _outbound() -> Carrier | None:
+    """What writes the baggage of this process: of one that is metered, also where it never imports an SDK itself."""
+    if not startup.is_on():
+        return None
+    if not _is_configured:
+        try:
+            set_defaults(config.read())
+        except Exception:  # noqa: BLE001 - the app's block runs whatever happens here
+            safety.report("baggage.configure")
+    return _carrier
 
 
 def encode_metadata(metadata: Mapping[str, Any]) -> str | None:
@@ -210,59 +252,60 @@ def _appended(outer: object, inner: list[str]) -> list[str]:
     return known + [tag for tag in dict.fromkeys(inner) if tag not in known]
 
 
-def _restore(variable: ContextVar[Any], token: Token[Any]) -> None:
-    """Undo a set; a block left in another context than it was entered in has nothing to undo there."""
+def _leave(entered: _Entered) -> None:
+    """Undo what a block has changed; one left in another context than it was entered in has nothing to undo there."""
+    variable, token, attached = entered
     with contextlib.suppress(ValueError):
         variable.reset(token)
+    if attached is not None:
+        from farebox.baggage import detach
+
+        detach(attached)
 
 
-def _decorated(
-    function: Callable[..., Any], variable: ContextVar[Any], over: Callable[[Any], Any]
-) -> Callable[..., Any]:
+def _decorated(function: Callable[..., Any], enter: Callable[[], _Entered]) -> Callable[..., Any]:
     if inspect.isasyncgenfunction(function):
-        return _async_generator_decorated(function, variable, over)
+        return _async_generator_decorated(function, enter)
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def run_async(*args: Any, **kwargs: Any) -> Any:
-            token = variable.set(over(variable.get()))
+            entered = enter()
             try:
                 return await function(*args, **kwargs)
             finally:
-                _restore(variable, token)
+                _leave(entered)
 
         return run_async
     if inspect.isgeneratorfunction(function):
-        return _generator_decorated(function, variable, over)
+        return _generator_decorated(function, enter)
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
-        token = variable.set(over(variable.get()))
+        entered = enter()
         try:
             return function(*args, **kwargs)
         finally:
-            _restore(variable, token)
+            _leave(entered)
 
     return run
 
 
-def _generator_decorated(
-    function: Callable[..., Any], variable: ContextVar[Any], over: Callable[[Any], Any]
-) -> Callable[..., Any]:
-    """Set the variable only while the generator's own code runs: its consumer must not inherit it."""
+def _generator_decorated(function: Callable[..., Any], enter: Callable[[], _Entered]) -> Callable[..., Any]:
+    """Enter the block only while the generator's own code runs: its consumer must not be inside."""
 
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         generator = function(*args, **kwargs)
         step: Callable[[], Any] = functools.partial(next, generator)
         while True:
-            token = variable.set(over(variable.get()))
+            entered = enter()
             try:
                 value = step()
             except StopIteration as stop:
                 return stop.value
             finally:
-                _restore(variable, token)
+                _leave(entered)
             try:
                 step = functools.partial(generator.send, (yield value))
             except GeneratorExit:
@@ -274,21 +317,19 @@ def _generator_decorated(
     return run
 
 
-def _async_generator_decorated(
-    function: Callable[..., Any], variable: ContextVar[Any], over: Callable[[Any], Any]
-) -> Callable[..., Any]:
+def _async_generator_decorated(function: Callable[..., Any], enter: Callable[[], _Entered]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def run(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         generator = function(*args, **kwargs)
         step: Callable[[], Any] = generator.__anext__
         while True:
-            token = variable.set(over(variable.get()))
+            entered = enter()
             try:
                 value = await step()
             except StopAsyncIteration:
                 return
             finally:
-                _restore(variable, token)
+                _leave(entered)
             try:
                 step = functools.partial(generator.asend, (yield value))
             except GeneratorExit:

@@ -44,6 +44,7 @@ class Settings:
     project: str | None = None
     user: str | None = None
     tags: tuple[str, ...] = ()
+    baggage: frozenset[str] = frozenset()
 
     def allows(self, sdk: str) -> bool:
         """Whether calls of this SDK are to be metered."""
@@ -70,6 +71,7 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
         project=_text(environ, "FAREBOX_PROJECT"),
         user=_text(environ, "FAREBOX_USER"),
         tags=tuple(part.strip() for part in environ.get("FAREBOX_TAGS", "").split(",") if part.strip()),
+        baggage=frozenset(_names(environ, "FAREBOX_BAGGAGE")),
     )
 
 
