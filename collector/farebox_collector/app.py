@@ -174,7 +174,6 @@ class Collector:
         await asyncio.gather(*closing)
 
     def _close_storage(self) -> None:
-        self._authenticator.close()
         self.spool.close()
         self._release_database()
 

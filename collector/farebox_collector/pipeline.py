@@ -30,6 +30,8 @@ MAX_CRASHES: Final = 3
 IDLE_S: Final = 1.0
 SETTLING_S: Final = 0.005
 """While stopping: the last settlement is on its way to the disk."""
+STALLED_S: Final = 5.0
+"""A step that takes longer waits for a database that neither answers nor refuses."""
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
 
@@ -50,12 +52,14 @@ class Pipeline:
         self._waiting: list[Batch] = []  # read and not yet booked
         self._trouble: str | None = None
         self._trouble_since = 0.0
+        self._step_began = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._stopping = threading.Event()
         self._stop_at = 0.0
         self._thread = threading.Thread(target=self._run, name="farebox-pipeline", daemon=True)
 
     def start(self) -> None:
+        self._step_began = time.monotonic()
         self._thread.start()
 
     def stop(self, limit_s: float) -> None:
@@ -67,10 +71,14 @@ class Pipeline:
 
     def degradation(self) -> str | None:
         """Say in a sentence why nothing is being booked, None while all is well."""
+        now = time.monotonic()
         trouble = self._trouble
-        if trouble is None:
-            return None
-        return f"nothing is booked since {time.monotonic() - self._trouble_since:.0f} s: {trouble}"
+        if trouble is not None:
+            return f"nothing is booked since {now - self._trouble_since:.0f} s: {trouble}"
+        stalled_s = now - self._step_began
+        if self._thread.is_alive() and stalled_s > STALLED_S:
+            return f"nothing is booked since {stalled_s:.0f} s: the database does not answer"
+        return None
 
     def _run(self) -> None:
         while not self._is_over():
@@ -88,6 +96,7 @@ class Pipeline:
         return is_drained or self._trouble is not None or time.monotonic() >= self._stop_at
 
     def _step(self) -> None:
+        self._step_began = time.monotonic()
         self._books.ledger()  # makes an empty database before the first span comes
         if not self._waiting:
             self._spool.arrived.clear()

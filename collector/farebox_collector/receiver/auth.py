@@ -7,12 +7,13 @@ is impossible the sender is asked to try again, because a 401 would lose its spa
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, cast
 
 from farebox_collector.errors import PermissionDenied, Unauthenticated, Unavailable
 from farebox_collector.spans import Sender
@@ -24,6 +25,8 @@ SCOPE: Final = "ingest"
 MAX_KEY_BYTES: Final = 256
 LOOKUP_TIMEOUT_S: Final = 2.0
 """A sender waits at most 10 s in all, and its next try comes after two."""
+MAX_LOOKUPS: Final = 2
+"""Look-ups that wait for the database at once."""
 UNKNOWN_FOR_S: Final = 1.0
 MAX_UNKNOWN: Final = 10_000
 
@@ -72,7 +75,7 @@ class Authenticator:
         self._refresh_s = refresh_s
         self._unknown: dict[bytes, float] = {}
         self._lookups: dict[bytes, asyncio.Future[KnownKey | None]] = {}
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="farebox-keys")
+        self._free_threads = asyncio.Semaphore(MAX_LOOKUPS)
         self.is_current = False
 
     def known_sender(self, key: bytes | None) -> Sender | None:
@@ -125,9 +128,6 @@ class Authenticator:
             self._keys = fresh
             self._remember(list(keys))
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     async def _looked_up(self, hashed: bytes) -> KnownKey | None:
         if self._unknown.get(hashed, 0.0) > time.monotonic():
             return None
@@ -154,8 +154,33 @@ class Authenticator:
             self._unknown.clear()
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        running = asyncio.get_running_loop().run_in_executor(self._threads, call)
-        return await asyncio.wait_for(running, LOOKUP_TIMEOUT_S)
+        """Wait for a look-up on a daemon thread: one that a frozen database holds must not keep the process alive."""
+        async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+            await self._free_threads.acquire()
+            answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+            threading.Thread(target=self._look_up, args=(call, answer), name="farebox-keys", daemon=True).start()
+            return await answer
+
+    def _look_up(self, call: Callable[[], _T], answer: asyncio.Future[_T]) -> None:
+        """Run on a thread of its own; the answer may come when nobody waits for it any more."""
+        result: _T | None = None
+        fault: Exception | None = None
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - whoever waits judges it
+            fault = error
+
+        def deliver() -> None:
+            self._free_threads.release()
+            if answer.done():
+                return
+            if fault is not None:
+                answer.set_exception(fault)
+            else:
+                answer.set_result(cast(_T, result))
+
+        with contextlib.suppress(RuntimeError):  # the event loop is closed
+            answer.get_loop().call_soon_threadsafe(deliver)
 
 
 def _may_send(key: KnownKey) -> bool:
