@@ -7,10 +7,11 @@ response is wrapped: everything that the app can do with it goes through there, 
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import wrapt
@@ -34,6 +35,7 @@ MARKERS = (
 )  # fmt: skip
 #: Only what has one of these is decoded of what is delivered: counts, or what a connection is set to.
 DELIVERED_MARKERS = (b'"usage"', b'"usageMetadata"', b'"tokenCount"', b'"session"')
+LAST_LINE = re.compile(rb"^data:\s*\[DONE\]\s*$", re.MULTILINE)
 LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 
 
@@ -109,6 +111,42 @@ def watch_close(response: Any, closed: Callable[[], None]) -> None:
     response.stream = CloseWatch(response.stream, closed)
 
 
+def watch_rereading(stream: Any, call: MeteredCall, closed: Callable[[], None]) -> None:
+    """Read along where somebody puts a stream of their own onto the response of this one, as Azure's tracing does.
+
+    Only responses of azure-core are known to be read so: `stream` holds one beside the iterator that it reads itself.
+    """
+    response = getattr(stream, "_response", None)
+    if hasattr(stream, "_bytes_iterator") and hasattr(response, "iter_bytes"):
+        stream._response = RereadResponse(response, call, closed)
+
+
+class RereadResponse(Proxy):
+    """A response whose bytes, from now on, are read along."""
+
+    def __init__(self, response: Any, call: MeteredCall, closed: Callable[[], None]) -> None:
+        super().__init__(response)
+        self._self_call = call
+        self._self_closed = closed
+
+    def iter_bytes(self, **kwargs: Any) -> Any:
+        parts = self.__wrapped__.iter_bytes(**kwargs)
+        return BodyWatch(parts, EventReader(self._self_call, None)).read_along()
+
+    def close(self) -> Any:
+        closing = self.__wrapped__.close()
+        if inspect.isawaitable(closing):
+            return self._self_close_async(closing)
+        self._self_closed()
+        return closing
+
+    async def _self_close_async(self, closing: Awaitable[Any]) -> Any:
+        try:
+            return await closing
+        finally:
+            self._self_closed()
+
+
 class CloseWatch(Proxy):
     """A byte stream that says when it is closed."""
 
@@ -174,6 +212,10 @@ class BodyWatch(CloseWatch):
         except BaseException as error:
             reader.failed(error)
             raise
+
+    def read_along(self) -> Any:
+        """An iterator over the bytes, of the kind that the stream itself is."""
+        return self.__aiter__() if hasattr(self.__wrapped__, "__aiter__") else self.__iter__()
 
 
 class Reader:
@@ -293,8 +335,9 @@ class EventReader(Reader):
             safety.report(f"{self._call.scope}.read_body")
 
     def _read_event(self, event: bytes) -> None:
-        if b"[DONE]" in event:
+        if b"[DONE]" in event and LAST_LINE.search(event):
             self._is_complete = True
+            self._call.end()  # some readers stop here and leave the connection open
             return
         if not self._is_first and not any(marker in event for marker in MARKERS) and b"message_stop" not in event:
             return

@@ -77,6 +77,7 @@ def proxy(stream: Any, call: MeteredCall) -> Any:
     weakref.finalize(made, meter.dropped)
     try:
         bodies.watch_close(getattr(stream, "response", None), meter.closed)
+        bodies.watch_rereading(stream, call, meter.closed)
     except Exception:  # noqa: BLE001 - a close below the proxy is then seen when the proxy is dropped
         safety.report(f"{call.scope}.watch_close")
     return made

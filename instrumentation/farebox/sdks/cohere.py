@@ -1,8 +1,8 @@
 """Cohere through the `cohere` package: v1 and v2 clients, on Cohere's platform, AWS or OCI.
 
 Every method of every client, raw or not, goes through the "raw" clients, once for each request; `embed` of the v1
-client makes several requests of one call, and each is a span. What counts are the billed units, which are fewer than
-the tokens that the model saw.
+client makes several requests of one call, in threads of its own, and each is a span. What counts are the billed units,
+which are fewer than the tokens that the model saw.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from farebox import spans
 from farebox.places import place_at
 from farebox.reading import Reading, Request, fields
 from farebox.sdks import Target
+from farebox.threads import carrying
 
 TESTED = ("5.16", "7.3")
 
@@ -43,10 +44,13 @@ CLASSES: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("cohere.audio.transcriptions.raw_client", "RawTranscriptionsClient"): {"create": "transcription"},
     ("cohere.audio.transcriptions.raw_client", "AsyncRawTranscriptionsClient"): {"create": "transcription"},
 }
-TARGETS = tuple(
-    Target(module, f"{kind}.{method}", operation, is_stream=method.endswith("stream"), is_newer=method == "parse")
-    for (module, kind), methods in CLASSES.items()
-    for method, operation in methods.items()
+TARGETS = (
+    *(
+        Target(module, f"{kind}.{method}", operation, is_stream=method.endswith("stream"), is_newer=method == "parse")
+        for (module, kind), methods in CLASSES.items()
+        for method, operation in methods.items()
+    ),
+    Target("cohere.client", "Client.embed"),
 )
 
 #: Modules whose request hooks send elsewhere than the client's base URL says.
@@ -54,6 +58,10 @@ ELSEWHERE: Mapping[str, str] = {"cohere.aws_client": "aws", "cohere.oci_client":
 
 
 def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None:
+    if hasattr(owner, "_executor"):
+        # The client itself: its requests come by below, from threads that know the caller only by its context.
+        owner._executor = carrying(owner._executor)
+        return None
     wrapper = owner._client_wrapper
     model = kwargs.get("model")
     place = place_at(wrapper.get_base_url())

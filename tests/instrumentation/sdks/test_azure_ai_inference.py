@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 import pytest
 from azure.ai import inference
 from azure.ai.inference import ChatCompletionsClient, EmbeddingsClient, aio
+from azure.ai.inference.aio import ChatCompletionsClient as AsyncChatCompletionsClient
 from azure.ai.inference.models import StreamingChatCompletions
 from azure.ai.inference.tracing import AIInferenceInstrumentor
 from azure.core.credentials import AzureKeyCredential
@@ -312,6 +313,48 @@ def test_the_packages_own_tracing_is_not_doubled(
 
     assert OwnSpan.finished == [f"chat {MODEL}"]
     assert recorder.usage() == CHAT
+
+
+@pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize(
+    ("is_left", "outcome", "usage"), [(False, None, CHAT), (True, "closed_early", {})], ids=["read", "left"]
+)
+def test_the_packages_own_tracing_of_an_async_stream_hides_no_usage(
+    provider: FakeProvider,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    is_left: bool,
+    outcome: str | None,
+    usage: dict[str, Any],
+) -> None:
+    """It puts a stream of its own onto the response of the one that we meter."""
+    monkeypatch.setattr(settings.tracing_implementation, "_user_value", OwnSpan)
+    monkeypatch.setattr(OwnSpan, "finished", [])
+    tracing: Any = cast("Any", AIInferenceInstrumentor)()
+    ours = vars(AsyncChatCompletionsClient)["complete"]
+
+    async def run() -> int:
+        client = asynchronous(provider).chat
+        model = f"endless:{MODEL}" if is_left else MODEL
+        stream = await client.complete(messages=MESSAGES, model=model, stream=True)
+        seen = 0
+        async for _ in stream:
+            seen += 1
+            if is_left:
+                await stream.aclose()
+                break
+        return seen
+
+    tracing.instrument()
+    try:
+        seen = asyncio.run(run())
+    finally:
+        tracing.uninstrument()
+        AsyncChatCompletionsClient.complete = ours  # type: ignore[method-assign]
+
+    assert seen == (1 if is_left else 9)
+    assert recorder.one().attributes.get("farebox.outcome") == outcome
+    assert recorder.usage() == usage
 
 
 @pytest.mark.parametrize("hook", ["read_request", "read_response", "read_chunk"])

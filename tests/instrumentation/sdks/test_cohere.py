@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cohere
@@ -12,7 +13,9 @@ import httpx
 import pytest
 from cohere.core.request_options import RequestOptions
 from cohere.errors import BadRequestError, InternalServerError, TooManyRequestsError
+from opentelemetry.sdk.trace import TracerProvider
 
+import farebox
 from tests.fakes.cohere import FakeCohere
 from tests.instrumentation.recorder import Recorder
 from tests.instrumentation.sdks import stream_ends
@@ -118,6 +121,30 @@ V2_CALLS: list[Row] = [
 ]
 CALLS = [("v1", *row) for row in V1_CALLS] + [("v2", *row) for row in V2_CALLS]
 IDS = [f"{row[0]} {row[1]}" for row in CALLS]
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_the_requests_of_an_embedding_in_batches_are_paid_by_its_caller(v1: cohere.Client, recorder: Recorder) -> None:
+    texts = ["Hi"] * 100  # more than go into one request
+    for user in ("ada", "bob"):
+        with farebox.attribute(user=user):
+            v1.embed(texts=texts, model="embed-english-v3.0", input_type="search_query")
+    v1.embed(texts=texts, model="embed-english-v3.0", input_type="search_query")
+
+    payers = [span.attributes.get("user.id") for span in recorder.spans()]
+    assert payers == ["ada", "ada", "bob", "bob", None, None]
+    assert isinstance(v1._executor, ThreadPoolExecutor)
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_the_requests_of_an_embedding_in_batches_are_in_the_trace_of_its_caller(
+    v1: cohere.Client, recorder: Recorder
+) -> None:
+    with TracerProvider().get_tracer("app").start_as_current_span("handler") as handler:
+        v1.embed(texts=["Hi"] * 100, model="embed-english-v3.0", input_type="search_query")
+
+    parent = f"{handler.get_span_context().span_id:016x}"
+    assert [span.parent_span_id for span in recorder.spans()] == [parent, parent]
 
 
 @pytest.mark.usefixtures("no_faults")
