@@ -113,7 +113,11 @@ def made_spans(chance: random.Random) -> list[Emitted]:
     trace = next(_numbers)
     agent = Emitted(next(_numbers), AGENT, trace=trace) if chance.random() < 0.5 else None
     parent = None if agent is None else agent.number
-    calls = [Emitted(next(_numbers), CALL, trace=trace, parent=parent) for _ in range(chance.randint(1, 8))]
+    now = time.time_ns()
+    calls = [  # ends that differ, or they would be twins
+        Emitted(next(_numbers), CALL, trace=trace, parent=parent, end_ns=now - number * 10**6)
+        for number in range(chance.randint(1, 8))
+    ]
     pages = [Emitted(next(_numbers), PAGE, trace=trace, kind=2, name="GET") for _ in range(chance.randint(0, 3))]
     spans = [*([] if agent is None else [agent]), *calls, *pages]
     chance.shuffle(spans)
