@@ -105,6 +105,8 @@ def test_a_failed_sync_says_why(api: Api, server: CatalogServer) -> None:
 
     assert (failed["status"], failed["diff"]) == ("failed", None)
     assert "answers 503" in failed["detail"]
+    seen = api.json("/v1/overview")["last_sync"]
+    assert seen == {name: value for name, value in failed.items() if name != "diff"}
 
 
 def test_another_source_is_refused(api: Api) -> None:

@@ -329,6 +329,7 @@ def test_the_overview_shows_today_the_months_a_window_and_what_waits_for_a_price
     ]
     assert (mine["unpriced_rows"], mine["unpriced_models"]) == (3, 2)
     assert every["window"]["requests"] == every["today"]["requests"] == 3
+    assert mine["last_sync"] is every["last_sync"] is None
 
 
 def test_the_overview_is_for_administrators(api: Api) -> None:

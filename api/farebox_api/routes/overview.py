@@ -15,6 +15,7 @@ from farebox_api.access import Books
 from farebox_api.auth import requires
 from farebox_api.problems import problem_responses
 from farebox_api.routes.queries import OrganizationName
+from farebox_api.schemas.price_syncs import SyncAnswer, sync_answer
 from farebox_api.schemas.summaries import (
     GroupAnswer,
     MonthTotalsAnswer,
@@ -26,6 +27,7 @@ from farebox_api.schemas.summaries import (
 )
 from farebox_api.schemas.values import month_text, optional_timestamp, timestamp
 from farebox_ledger.store.filtering import UsageFilter
+from farebox_ledger.store.price_syncs import list_syncs
 from farebox_ledger.store.scope import Scope
 from farebox_ledger.store.summaries import SummaryQuery, summarize
 from farebox_ledger.store.timeline import DAY_US, day_start_us, month_days
@@ -48,7 +50,7 @@ def overview(
     organization: OrganizationName = None,
     days: Annotated[int, QueryParameter(ge=1, le=MAX_DAYS, description="Length of the window, today included.")] = 30,
 ) -> OverviewAnswer:
-    """Sum up today, this month, the last one and a window of days, all in UTC."""
+    """Sum up today, this month, the last one and a window of days, all in UTC, beside the state of the prices."""
     today_us = time.time_ns() // 1000 // DAY_US * DAY_US
     month = day_of(today_us) // 100
     with books.reading(organization) as (connection, scope):
@@ -65,7 +67,13 @@ def overview(
             window=_window(connection, scope, today_us, days),
             unpriced_rows=sum(group.requests for group in unpriced),
             unpriced_models=len({tuple(group.dimensions.values()) for group in unpriced}),
+            last_sync=_last_sync(connection),
         )
+
+
+def _last_sync(connection: Connection) -> SyncAnswer | None:
+    newest = list_syncs(connection, limit=1)
+    return sync_answer(newest[0]) if newest else None
 
 
 def _month(connection: Connection, scope: Scope, month: int) -> MonthTotalsAnswer:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from farebox_api.schemas.price_syncs import SyncAnswer
 from farebox_api.schemas.values import Count, DecimalText, Money, Timestamp, decimal, money, optional_timestamp
 from farebox_ledger.store.summaries import SummaryGroup
 from farebox_ledger.usage import QUANTITIES
@@ -160,6 +161,10 @@ class OverviewAnswer(msgspec.Struct, frozen=True, kw_only=True):
     window: WindowAnswer
     unpriced_rows: Annotated[Count, Meta(description="Rows of all time that wait for a price.")]
     unpriced_models: Annotated[Count, Meta(description="Models, by provider, that those rows name.")]
+    last_sync: Annotated[
+        SyncAnswer | None,
+        Meta(description="The newest sync of the price catalog, however it ended; null before the first."),
+    ]
 
 
 def group_answer(group: SummaryGroup) -> GroupAnswer:
