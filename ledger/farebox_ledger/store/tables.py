@@ -6,10 +6,10 @@ from typing import Final
 
 from sqlalchemy import MetaData
 
-from farebox_ledger.store import price_tables
+from farebox_ledger.store import credit_tables, price_tables
 from farebox_ledger.store.schema import metadata as _metadata
 
 metadata: Final[MetaData] = _metadata
 
-MODULES: Final = (price_tables,)
+MODULES: Final = (price_tables, credit_tables)
 """The modules whose import makes the tables."""

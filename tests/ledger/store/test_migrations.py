@@ -198,6 +198,11 @@ def test_org_owned_tables_lead_their_key_with_the_organization() -> None:
         "rollup_quarter",
         "rollup_day_by",
         "rollup_day_reason",
+        "credit_accounts",
+        "credit_grants",
+        "credit_transactions",
+        "credit_allocations",
+        "credit_marks",
     }
     for table in owned:
         assert next(iter(table.primary_key.columns)).name == "org_id", table.name
