@@ -29,6 +29,7 @@ from farebox_collector.receiver.grpc import GrpcReceiver, GrpcServer
 from farebox_collector.receiver.health import Health
 from farebox_collector.receiver.http import HttpReceiver, HttpServer
 from farebox_collector.receiver.limits import Budget
+from farebox_collector.sequence import Sequences
 from farebox_collector.spans import Sender
 from farebox_collector.spool import Spool
 from farebox_collector.telemetry import Telemetry
@@ -84,7 +85,9 @@ class Collector:
         self.health = Health(self.spool, [self._pipeline.degradation, self.spool.degradation])
         selection = Selection(dialects.MARKS, dialects.KEYS, config.keeps_error_messages)
         logs = LogSelection(Selection(dialects.LOG_MARKS, dialects.LOG_KEYS), dialects.identify_record)
-        self._intake = Intake(self.spool, selection, self.telemetry, logs)
+        sequences = Sequences()
+        self.telemetry.watch_sequences(sequences)
+        self._intake = Intake(self.spool, selection, self.telemetry, logs, sequences)
         self._http: HttpServer | None = None
         self._grpc: GrpcServer | None = None
         self._keys_task: asyncio.Task[None] | None = None

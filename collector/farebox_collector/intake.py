@@ -24,6 +24,7 @@ from farebox_collector.decode import (
     decode_protobuf,
 )
 from farebox_collector.errors import Unavailable
+from farebox_collector.sequence import Sequences
 from farebox_collector.spans import Sender
 from farebox_collector.spool import Spool
 from farebox_collector.telemetry import Signal, Telemetry, Transport
@@ -55,13 +56,22 @@ class Intake:
     """Takes requests from both transports into the spool."""
 
     def __init__(
-        self, spool: Spool, selection: Selection, telemetry: Telemetry, logs: LogSelection | None = None
+        self,
+        spool: Spool,
+        selection: Selection,
+        telemetry: Telemetry,
+        logs: LogSelection | None = None,
+        sequences: Sequences | None = None,
     ) -> None:
-        """Everything that is needed is made by `app`; without `logs` no log record is kept."""
+        """Everything that is needed is made by `app`.
+
+        Without `logs` no log record is kept, and without `sequences` no gap is seen.
+        """
         self._spool = spool
         self._selection = selection
         self._logs = logs
         self._telemetry = telemetry
+        self._sequences = sequences
 
     async def take_spans(self, body: bytes, encoding: Encoding, sender: Sender, transport: Transport) -> Receipt:
         """Put the spans of a trace request on the disk; the receipt may be sent when this returns.
@@ -80,6 +90,9 @@ class Intake:
             self._telemetry.count_refused(transport, decoded.total)
             raise
         self._telemetry.count_accepted(transport, decoded.total)
+        if decoded.numbered and self._sequences is not None:
+            for instance, numbers in decoded.numbered:
+                self._sequences.note(sender.org, instance, numbers)
         return self._receipt(decoded) if decoded.rejected else _ALL_TAKEN
 
     async def take_logs(self, body: bytes, encoding: Encoding, sender: Sender, transport: Transport) -> Receipt:

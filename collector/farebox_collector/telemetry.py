@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from farebox_collector.sequence import Sequences
 from farebox_collector.spool import Snapshot, Spool
 
 Transport: TypeAlias = Literal["grpc", "http"]
@@ -103,6 +104,10 @@ class Telemetry:
         """Show the spool's totals from now on."""
         self.registry.register(_SpoolMetrics(spool))
 
+    def watch_sequences(self, sequences: Sequences) -> None:
+        """Show from now on what is missing of the numbers that processes give their spans."""
+        self.registry.register(_SequenceMetrics(sequences))
+
     def exposition(self) -> bytes:
         """Everything in Prometheus's text format."""
         return generate_latest(self.registry)
@@ -116,6 +121,7 @@ class _SpoolMetrics:
         "not_genai": ("farebox_not_genai_spans", "Spans without generative-AI data, counted and not kept."),
         "quarantined": ("farebox_quarantined_spans", "Spans in or once in the quarantine."),
         "rows": ("farebox_booked_spans", "Spans that became usage rows."),
+        "forwarded": ("farebox_forwarded_spans", "Spans that the gateway took."),
         "duplicates": ("farebox_duplicate_spans", "Spans that stood in the books already."),
         "replayed": ("farebox_replayed_spans", "Spans of batches that were booked before a crash and met after it."),
         "quarantine_dropped": ("farebox_quarantine_dropped_spans", "Rejected spans that the quarantine forgot."),
@@ -147,3 +153,26 @@ class _SpoolMetrics:
             ),
         ):
             yield GaugeMetricFamily(name, text, value)
+
+
+class _SequenceMetrics:
+    """Reads the numbers of the senders when Prometheus asks."""
+
+    def __init__(self, sequences: Sequences) -> None:
+        self._sequences = sequences
+
+    def collect(self) -> Iterator[Metric]:
+        standing = self._sequences.standing()
+        yield GaugeMetricFamily(
+            "farebox_sequence_missing",
+            "Spans that have not come, by the numbers that metered processes give theirs.",
+            standing.missing,
+        )
+        yield GaugeMetricFamily(
+            "farebox_sequence_processes", "Metered processes whose numbers are remembered.", standing.processes
+        )
+        yield CounterMetricFamily(
+            "farebox_sequence_given_up_spans",
+            "Missing spans that are not waited for any more: of processes or gaps that were forgotten.",
+            standing.given_up,
+        )

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from farebox_collector.decode.numbering import INSTANCE, is_numbered
 from farebox_collector.decode.reduction import (
     MAX_LIST_ITEMS,
     MAX_SCOPE_CHARACTERS,
@@ -28,6 +29,7 @@ from farebox_collector.errors import Malformed
 from farebox_collector.spans import STATUS_ERROR, AttributeValue, Span
 
 Number: TypeAlias = int | float | str | None
+_INSTANCE_ALONE: Final = frozenset({INSTANCE})
 _ESCAPE: Final = b"\\u"  # an escaped letter could hide a mark from the search
 
 
@@ -123,6 +125,7 @@ def decode_json(body: bytes, selection: Selection, now_us: int) -> Decoded:
         inherited: dict[str, AttributeValue] | None = None
         for scope_spans in resource_spans.scope_spans or ():
             scope = clean_text((scope_spans.scope and scope_spans.scope.name) or "")[:MAX_SCOPE_CHARACTERS]
+            since = reduction.position() if is_numbered(scope) else None
             for item in scope_spans.spans or ():
                 raw = bytes(item)
                 if not any(mark in raw for mark in selection.marks) and _ESCAPE not in raw:
@@ -132,6 +135,9 @@ def decode_json(body: bytes, selection: Selection, now_us: int) -> Decoded:
                     own = resource_spans.resource and resource_spans.resource.attributes
                     inherited = attributes_of(own or [], selection.keys)
                 _read_span(raw, scope, inherited, reduction)
+            if since is not None:
+                own = (resource_spans.resource and resource_spans.resource.attributes) or []
+                reduction.take_numbers(attributes_of(own, _INSTANCE_ALONE).get(INSTANCE), since)
     return reduction.finish()
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from farebox_collector import spans_pb2
+from farebox_collector.decode.numbering import INSTANCE, is_numbered
 from farebox_collector.decode.reduction import (
     MAX_LIST_ITEMS,
     MAX_SCOPE_CHARACTERS,
@@ -31,6 +32,7 @@ _TEXT_TAG: Final = 10  # AnyValue's field 1, a text, and field 3, a whole number
 _COUNT_TAG: Final = b"\x18"
 _ZERO_TRACE_ID: Final = bytes(16)
 _ZERO_SPAN_ID: Final = bytes(8)
+_INSTANCE_ALONE: Final = frozenset({INSTANCE})
 
 
 def decode_protobuf(body: bytes, selection: Selection, now_us: int) -> Decoded:
@@ -45,6 +47,7 @@ def decode_protobuf(body: bytes, selection: Selection, now_us: int) -> Decoded:
         inherited: dict[str, AttributeValue] | None = None
         for scope_spans in resource_spans.scope_spans:
             scope = text_of(scope_spans.scope.name)[:MAX_SCOPE_CHARACTERS]
+            since = reduction.position() if is_numbered(scope) else None
             for raw in scope_spans.spans:
                 for mark in marks:
                     if mark in raw:
@@ -55,6 +58,8 @@ def decode_protobuf(body: bytes, selection: Selection, now_us: int) -> Decoded:
                 if inherited is None:
                     inherited = inherited_by(resource_spans.resource, selection.keys)
                 _read_span(raw, scope, inherited, reduction)
+            if since is not None:
+                reduction.take_numbers(_instance(resource_spans.resource), since)
     return reduction.finish()
 
 
@@ -107,6 +112,14 @@ def inherited_by(resource: spans_pb2.Resource, keys: frozenset[str]) -> dict[str
         return attributes_of(resource.attributes, keys, {})
     except DecodeError as error:
         raise Malformed(f"the attributes of a resource cannot be read: {error}") from None
+
+
+def _instance(resource: spans_pb2.Resource) -> AttributeValue | None:
+    """Read which process sent the spans, None when its resource does not say."""
+    try:
+        return attributes_of(resource.attributes, _INSTANCE_ALONE, {}).get(INSTANCE)
+    except DecodeError:
+        return None
 
 
 def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], reduction: Reduction) -> None:

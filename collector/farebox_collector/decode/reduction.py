@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from farebox_collector.decode.numbering import Numbered, taken_numbers
 from farebox_collector.errors import Malformed
 from farebox_collector.scrubbing import scrubbed
 from farebox_collector.spans import STATUS_ERROR, AttributeValue, RejectedSpan, RejectReason, Span
@@ -39,11 +40,15 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Decoded(msgspec.Struct):
-    """The outcome of one request: spans to book, spans of others (counted), and spans that cannot be booked."""
+    """The outcome of one request: spans to book, spans of others (counted), and spans that cannot be booked.
+
+    `numbered` says which of the numbered spans have come, the rejected ones among them.
+    """
 
     spans: list[Span]
     rejected: list[RejectedSpan]
     others: int = 0
+    numbered: list[Numbered] = msgspec.field(default_factory=list)
 
     @property
     def total(self) -> int:
@@ -96,6 +101,18 @@ class Reduction:
             self.decoded.others += 1
         else:
             self.reject(*fault, raw)
+
+    def position(self) -> tuple[int, int]:
+        """Say how far the sorting is, for `take_numbers`."""
+        return len(self.decoded.spans), len(self.decoded.rejected)
+
+    def take_numbers(self, instance: object, since: tuple[int, int]) -> None:
+        """Take the numbers off the spans of a process that were sorted in since a position."""
+        spans, rejected = since
+        numbers = taken_numbers(self.decoded.spans[spans:])
+        numbers += taken_numbers(item.span for item in self.decoded.rejected[rejected:])
+        if numbers and isinstance(instance, str):
+            self.decoded.numbered.append(Numbered(instance, numbers))
 
     def finish(self) -> Decoded:
         """Answer what was read.

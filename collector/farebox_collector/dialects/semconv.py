@@ -178,7 +178,7 @@ def _has_gen_ai(attributes: Attributes) -> bool:
 OWN: Final = Dialect(
     scopes=("farebox",),
     marks=(b"gen_ai.", b"farebox."),
-    keys=KEYS,
+    keys=KEYS | {"farebox.sequence"},  # which `decode` takes off again: it is no part of the usage
     recognizes=lambda _: False,
     read=_read_own,
 )
