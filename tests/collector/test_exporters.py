@@ -17,8 +17,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from sqlalchemy import Engine
 
+from tests.collector.chaos.accounts import audit
 from tests.collector.emitting import CALL
 from tests.collector.running import Child, Running, config_for, rows, running
+
+EXPORT_S = 16.0
+RESTART_AFTER_S = 3.0
+AWAY_S = 0.5  # and the time that a process takes to start
 
 
 def made_spans(count: int) -> tuple[ReadableSpan, ...]:
@@ -55,26 +60,52 @@ def test_what_an_exporter_was_told_is_accepted_is_booked(collector: Running, sql
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", ["grpc", "http"])
-def test_an_exporter_survives_a_restart_of_the_collector(tmp_path: Path, sqlite_engine: Engine, transport: str) -> None:
-    first = Child(tmp_path, FAREBOX_GRPC_LISTEN="127.0.0.1:0")
-    http = first.started()
-    grpc_address = first.grpc_address
+def test_an_exporter_survives_restarts_every_few_seconds(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine, transport: str
+) -> None:
+    """The collector is killed and ended in turns; each time it is away for a second or two, which retries outlast."""
+    collector = Child(tmp_path)
+    http = collector.started()
+    addresses = {"FAREBOX_GRPC_LISTEN": collector.grpc_address, "FAREBOX_HTTP_LISTEN": f"127.0.0.1:{http.port}"}
     exporter: SpanExporter
     if transport == "grpc":
-        exporter = GrpcExporter(endpoint=f"http://{grpc_address}", insecure=True)
+        exporter = GrpcExporter(endpoint=f"http://{collector.grpc_address}", insecure=True)
     else:
         exporter = HttpExporter(endpoint=f"http://127.0.0.1:{http.port}/v1/traces")
-    assert exporter.export(made_spans(10)) is SpanExportResult.SUCCESS
-    first.kill()
+    accepted: set[bytes] = set()
+    outcomes: list[SpanExportResult] = []
+    exporting = threading.Thread(target=export_for, args=(EXPORT_S, exporter, accepted, outcomes), daemon=True)
+    exporting.start()
 
-    second = Child(tmp_path, FAREBOX_GRPC_LISTEN=grpc_address, FAREBOX_HTTP_LISTEN=f"127.0.0.1:{http.port}")
-    second.started()
-    assert exporter.export(made_spans(10)) is SpanExportResult.SUCCESS
+    restarts = 0
+    while exporting.join(RESTART_AFTER_S) or exporting.is_alive():
+        if restarts % 2:
+            assert collector.terminate() == 0
+        else:
+            collector.kill()
+        restarts += 1
+        time.sleep(AWAY_S)
+        collector = Child(tmp_path, **addresses)
+        collector.started()
     exporter.shutdown()
-    time.sleep(0.5)
-    assert second.terminate() == 0
+    assert collector.terminate() == 0
 
-    assert len(rows(sqlite_engine, "span_id")) == 20
+    assert restarts >= 3
+    assert set(outcomes) == {SpanExportResult.SUCCESS}
+    assert len(accepted) > 500
+    audit(sqlite_engine, accepted, tmp_path / "spool")
+
+
+def export_for(seconds: float, exporter: SpanExporter, accepted: set[bytes], outcomes: list[SpanExportResult]) -> None:
+    """Export batches one after the other, as the batch processor's one thread does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        spans = made_spans(10)
+        outcome = exporter.export(spans)
+        outcomes.append(outcome)
+        if outcome is SpanExportResult.SUCCESS:
+            accepted.update(span.context.span_id.to_bytes(8, "big") for span in spans if span.context is not None)
+        time.sleep(0.01)
 
 
 def test_an_exporter_obeys_the_hint_of_a_full_spool_and_loses_nothing(
