@@ -201,13 +201,14 @@ def ask_for_usage(request: Request, place: Place, *, asking: Callable[[], Argume
 
 def is_usage_alone(chunk: Any) -> bool:
     """Whether this is the extra chunk; on the others our request has left a `usage: null`, which is taken back."""
-    inside = fields(chunk)
-    if inside.get("usage") is None:
-        given = getattr(chunk, "model_fields_set", None)
+    # Asked for every chunk: nothing but what it needs is looked at, and the set by its own name, not by its property.
+    usage = chunk.get("usage") if isinstance(chunk, dict) else getattr(chunk, "usage", None)
+    if usage is None:
+        given = getattr(chunk, "__pydantic_fields_set__", None)
         if given:
             given.discard("usage")
         return False
-    return not inside.get("choices")
+    return not fields(chunk).get("choices")
 
 
 def first(inside: Mapping[str, Any], *names: str) -> Any:
