@@ -118,10 +118,11 @@ class _Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request; `routes` pair the end of a path with what answers it."""
+    """One request; `routes` pair the end of a path with what answers it, `error_event` names the event of an error."""
 
     fake: ClassVar[Any]
     routes: ClassVar[Routes] = ()
+    error_event: ClassVar[str | None] = "error"
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
@@ -262,7 +263,10 @@ class Handler(BaseHTTPRequestHandler):
             if self.behavior == "cut":
                 raise _Cut
             if self.behavior == "stream-error":
-                yield "error", {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+                yield (
+                    self.error_event,
+                    {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+                )
             if self.behavior == "endless":
                 yield from self._endless(event)
 

@@ -29,6 +29,8 @@ DURATION_S = 12.25
 
 
 class _Handler(Handler):
+    error_event = None  # the SDK passes events with a name by
+
     def do_GET(self) -> None:
         """The results of a batch of two chats; a video that is done at the second look."""
         self._read_request()

@@ -1,6 +1,6 @@
-"""The ways in which an app ends a stream, for every SDK whose streams are iterated.
+"""The ways in which an app ends a stream, for every SDK; `MANAGED_` is for streams that are context managers as well.
 
-`open_stream` opens one, given a behaviour of the fake (`tests.fakes.server`) or an empty text.
+`Open` takes a behavior of the fake (`tests.fakes.server`; "" for none) and answers the stream, or a coroutine of it.
 """
 
 from __future__ import annotations
@@ -9,100 +9,135 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
-Opener = Callable[[str], Any]
-AsyncOpener = Callable[[str], Awaitable[Any]]
+import pytest
 
-
-def complete(open_stream: Opener) -> None:
-    assert list(open_stream(""))
+Open: TypeAlias = Callable[[str], Any]
 
 
-def close(open_stream: Opener) -> None:
-    stream = open_stream("endless")
+def complete(opened: Open) -> None:
+    assert list(opened(""))
+
+
+def close_in_the_middle(opened: Open) -> None:
+    stream = opened("endless")
     next(stream)
     stream.close()
     stream.close()
 
 
-def leave(open_stream: Opener) -> None:
-    with open_stream("endless") as stream:
+def leave_the_block(opened: Open) -> None:
+    with contextlib.closing(opened("endless")) as stream:
+        for _ in stream:
+            break
+
+
+def drop(opened: Open) -> None:
+    stream = opened("endless")
+    next(stream)
+    del stream
+    gc.collect()
+
+
+def fail_by_an_event(opened: Open) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011 - each SDK has its own; `error.type` is looked at
+        list(opened("stream-error"))
+
+
+def fail_by_a_cut(opened: Open) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011 - as above
+        list(opened("cut"))
+
+
+SYNC: dict[str, tuple[Callable[[Open], None], str | None]] = {
+    "complete": (complete, None),
+    "close": (close_in_the_middle, "closed_early"),
+    "leave": (leave_the_block, "closed_early"),
+    "drop": (drop, "dropped"),
+    "error event": (fail_by_an_event, "error"),
+    "cut": (fail_by_a_cut, "error"),
+}
+
+
+def leave_its_own_block(opened: Open) -> None:
+    with opened("endless") as stream:
         next(stream)
 
 
-def drop(open_stream: Opener) -> None:
-    stream = open_stream("endless")
-    next(stream)
-    del stream
-    gc.collect()
+MANAGED_SYNC = {**SYNC, "leave its own block": (leave_its_own_block, "closed_early")}
 
 
-def lose(open_stream: Opener) -> None:
-    """The connection breaks in the middle; the app gets the SDK's exception."""
-    raised = None
-    try:
-        list(open_stream("cut"))
-    except Exception as error:
-        raised = error
-    assert raised is not None
+async def begun(opened: Open, behavior: str) -> Any:
+    stream = opened(behavior)
+    return await stream if asyncio.iscoroutine(stream) else stream
 
 
-async def complete_async(open_stream: AsyncOpener) -> None:
-    assert [chunk async for chunk in await open_stream("")]
+async def async_complete(opened: Open) -> None:
+    assert [chunk async for chunk in await begun(opened, "")]
 
 
-async def close_async(open_stream: AsyncOpener) -> None:
-    stream = await open_stream("endless")
+async def async_close_in_the_middle(opened: Open) -> None:
+    stream = await begun(opened, "endless")
     await anext(stream)
-    await stream.close()
+    await (stream.aclose() if hasattr(stream, "aclose") else stream.close())
 
 
-async def leave_async(open_stream: AsyncOpener) -> None:
-    async with await open_stream("endless") as stream:
+async def async_leave_its_own_block(opened: Open) -> None:
+    async with await begun(opened, "endless") as stream:
         await anext(stream)
 
 
-async def drop_async(open_stream: AsyncOpener) -> None:
-    stream = await open_stream("endless")
+async def async_drop(opened: Open) -> None:
+    stream = await begun(opened, "endless")
     await anext(stream)
     del stream
     gc.collect()
+    await asyncio.sleep(0.01)
 
 
-async def lose_async(open_stream: AsyncOpener) -> None:
-    raised = None
-    try:
-        async for _ in await open_stream("cut"):
-            pass
-    except Exception as error:
-        raised = error
-    assert raised is not None
-
-
-async def cancel_async(open_stream: AsyncOpener) -> None:
-    """The task that reads is cancelled while it waits for a chunk."""
-    begun = asyncio.Event()
+async def async_cancel_while_reading(opened: Open) -> None:
+    reading = asyncio.Event()
 
     async def read() -> None:
-        async for _ in await open_stream("endless"):
-            begun.set()
+        async for _ in await begun(opened, "endless"):
+            reading.set()
 
     task = asyncio.create_task(read())
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(reading.wait(), 5)
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError):
         await task
-    assert task.cancelled()
 
 
-#: What the app does, and what the span says of it; a completed one says nothing.
-SYNC = [(complete, None), (close, "closed_early"), (leave, "closed_early"), (drop, "dropped"), (lose, "error")]
-ASYNC = [
-    (complete_async, None),
-    (close_async, "closed_early"),
-    (leave_async, "closed_early"),
-    (drop_async, "dropped"),
-    (lose_async, "error"),
-    (cancel_async, "cancelled"),
-]
+async def async_cancel_before_the_answer(opened: Open) -> None:
+    async def read() -> None:
+        async for _ in await begun(opened, "hang"):
+            pass
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(read(), 0.3)
+
+
+async def async_fail_by_an_event(opened: Open) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011 - as above
+        async for _ in await begun(opened, "stream-error"):
+            pass
+
+
+async def async_fail_by_a_cut(opened: Open) -> None:
+    with pytest.raises(Exception):  # noqa: B017, PT011 - as above
+        async for _ in await begun(opened, "cut"):
+            pass
+
+
+ASYNC: dict[str, tuple[Callable[[Open], Awaitable[None]], str | None]] = {
+    "complete": (async_complete, None),
+    "close": (async_close_in_the_middle, "closed_early"),
+    "drop": (async_drop, "dropped"),
+    "cancel while reading": (async_cancel_while_reading, "cancelled"),
+    "cancel before the answer": (async_cancel_before_the_answer, "cancelled"),
+    "error event": (async_fail_by_an_event, "error"),
+    "cut": (async_fail_by_a_cut, "error"),
+}
+MANAGED_ASYNC = {**ASYNC, "leave its own block": (async_leave_its_own_block, "closed_early")}

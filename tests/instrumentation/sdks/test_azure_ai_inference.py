@@ -25,7 +25,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan
 import farebox
 from tests.fakes.provider import FakeProvider
 from tests.instrumentation.recorder import Recorder
-from tests.instrumentation.sdks import stream_ends
+from tests.instrumentation.sdks import endings
 from tests.instrumentation.sdks.transparency import (
     assert_every_target_is_patched_and_restored,
     assert_our_faults_are_not_felt,
@@ -231,16 +231,16 @@ def test_the_model_of_the_client_is_the_model_of_its_calls(provider: FakeProvide
     assert recorder.one().name == "embeddings embed-v-4-0"
 
 
-def opener(clients: Clients) -> stream_ends.Open:
+def opener(clients: Clients) -> endings.Open:
     return lambda behavior: clients.chat.complete(
         messages=MESSAGES, model=f"{behavior}:{MODEL}" if behavior else MODEL, stream=True
     )
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.SYNC.values(), ids=stream_ends.SYNC)
-def test_a_stream_ends_its_span_once(
-    clients: Clients, recorder: Recorder, end: Callable[[stream_ends.Open], None], outcome: str | None
+@pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
+def test_a_endings_its_span_once(
+    clients: Clients, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(opener(clients))
     gc.collect()
@@ -252,9 +252,9 @@ def test_a_stream_ends_its_span_once(
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.ASYNC.values(), ids=stream_ends.ASYNC)
-def test_an_async_stream_ends_its_span_once(
-    provider: FakeProvider, recorder: Recorder, end: Callable[[stream_ends.Open], Awaitable[None]], outcome: str | None
+@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC.values(), ids=endings.ASYNC)
+def test_an_async_endings_its_span_once(
+    provider: FakeProvider, recorder: Recorder, end: Callable[[endings.Open], Awaitable[None]], outcome: str | None
 ) -> None:
     async def run() -> None:
         try:

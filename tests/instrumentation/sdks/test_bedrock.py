@@ -23,7 +23,7 @@ from botocore.response import StreamingBody
 import farebox
 from tests.fakes.bedrock import FakeBedrock
 from tests.instrumentation.recorder import Recorder
-from tests.instrumentation.sdks import stream_ends, transparency
+from tests.instrumentation.sdks import endings, transparency
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 #: Old versions leave out the lifetimes of cache writes.
@@ -375,9 +375,9 @@ def iterating(stream: Any) -> Any:
     return Iterating()
 
 
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.SYNC.values(), ids=stream_ends.SYNC)
+@pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
 def test_a_stream_is_one_span_however_it_ends(
-    client: Any, recorder: Recorder, end: Callable[[stream_ends.Open], None], outcome: str | None
+    client: Any, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(lambda behavior: iterating(converse_stream(client, behavior)))
     gc.collect()

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import farebox
 from tests.fakes.cohere import FakeCohere
 from tests.instrumentation.recorder import Recorder
-from tests.instrumentation.sdks import stream_ends
+from tests.instrumentation.sdks import endings
 from tests.instrumentation.sdks.transparency import (
     assert_every_target_is_patched_and_restored,
     assert_our_faults_are_not_felt,
@@ -286,17 +286,17 @@ def test_a_stream_that_nobody_reads_was_never_asked_for(
 #: A generator cannot tell whether it is closed or collected; and Cohere reports a failing answer by its last event.
 SYNC_ENDS = {
     name: (end, "closed_early" if outcome == "dropped" else outcome)
-    for name, (end, outcome) in stream_ends.SYNC.items()
+    for name, (end, outcome) in endings.SYNC.items()
     if name != "error event"
 }
 ASYNC_ENDS = {
     name: (end, "closed_early" if outcome == "dropped" else outcome)
-    for name, (end, outcome) in stream_ends.ASYNC.items()
+    for name, (end, outcome) in endings.ASYNC.items()
     if name != "error event"
 }
 
 
-def opener(client: Any, version: str) -> stream_ends.Open:
+def opener(client: Any, version: str) -> endings.Open:
     def opened(behavior: str) -> Any:
         model = f"{behavior}:{MODEL}" if behavior else MODEL
         if version == "v1":
@@ -309,11 +309,11 @@ def opener(client: Any, version: str) -> stream_ends.Open:
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize(("end", "outcome"), SYNC_ENDS.values(), ids=SYNC_ENDS)
-def test_a_stream_ends_its_span_once(
+def test_a_endings_its_span_once(
     request: pytest.FixtureRequest,
     recorder: Recorder,
     version: str,
-    end: Callable[[stream_ends.Open], None],
+    end: Callable[[endings.Open], None],
     outcome: str | None,
 ) -> None:
     end(opener(request.getfixturevalue(version), version))
@@ -328,11 +328,11 @@ def test_a_stream_ends_its_span_once(
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize(("end", "outcome"), ASYNC_ENDS.values(), ids=ASYNC_ENDS)
-def test_an_async_stream_ends_its_span_once(
+def test_an_async_endings_its_span_once(
     provider: FakeCohere,
     recorder: Recorder,
     version: str,
-    end: Callable[[stream_ends.Open], Awaitable[None]],
+    end: Callable[[endings.Open], Awaitable[None]],
     outcome: str | None,
 ) -> None:
     kind: Any = cohere.AsyncClient if version == "v1" else cohere.AsyncClientV2

@@ -14,7 +14,7 @@ from google.oauth2.credentials import Credentials
 
 from tests.fakes.google import FakeGoogle
 from tests.instrumentation.recorder import Recorder
-from tests.instrumentation.sdks import stream_ends, transparency
+from tests.instrumentation.sdks import endings, transparency
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -315,9 +315,9 @@ def under_a_generator(outcome: str | None) -> str | None:
     return "dropped" if outcome == "closed_early" else outcome
 
 
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.SYNC.values(), ids=stream_ends.SYNC)
+@pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
 def test_a_stream_is_one_span_however_it_ends(
-    client: genai.Client, recorder: Recorder, end: Callable[[stream_ends.Open], None], outcome: str | None
+    client: genai.Client, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(lambda behavior: streamed(client, behavior))
 
@@ -326,11 +326,11 @@ def test_a_stream_is_one_span_however_it_ends(
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.ASYNC.values(), ids=stream_ends.ASYNC)
+@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC.values(), ids=endings.ASYNC)
 def test_an_async_stream_is_one_span_however_it_ends(
     fake: FakeGoogle,
     recorder: Recorder,
-    end: Callable[[stream_ends.Open], Awaitable[None]],
+    end: Callable[[endings.Open], Awaitable[None]],
     outcome: str | None,
 ) -> None:
     run_async(gemini(fake), lambda client: end(lambda behavior: streamed(client, behavior)))
@@ -351,7 +351,7 @@ def interaction_stream(client: Any, behavior: str = "") -> Any:
 def test_a_streamed_interaction_is_one_span_however_it_ends(
     client: genai.Client, recorder: Recorder, name: str
 ) -> None:
-    end, outcome = stream_ends.SYNC[name]
+    end, outcome = endings.SYNC[name]
     end(lambda behavior: interaction_stream(client, behavior))
 
     assert recorder.one().attributes.get("farebox.outcome") == outcome
@@ -364,7 +364,7 @@ def test_a_streamed_interaction_is_one_span_however_it_ends(
 def test_an_async_streamed_interaction_is_one_span_however_it_ends(
     fake: FakeGoogle, recorder: Recorder, name: str
 ) -> None:
-    end, outcome = stream_ends.ASYNC[name]
+    end, outcome = endings.ASYNC[name]
     run_async(gemini(fake), lambda client: end(lambda behavior: interaction_stream(client, behavior)))
 
     assert recorder.wait_for(1)[0].attributes.get("farebox.outcome") == outcome

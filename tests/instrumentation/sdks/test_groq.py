@@ -151,9 +151,9 @@ def test_a_stream_says_its_usage_unasked(
     assert recorder.usage() == CHAT
 
 
-@pytest.mark.parametrize(("end", "outcome"), endings.SYNC, ids=[row[0].__name__ for row in endings.SYNC])
+@pytest.mark.parametrize(("end", "outcome"), endings.MANAGED_SYNC.values(), ids=endings.MANAGED_SYNC)
 def test_a_stream_is_one_span_however_it_ends(
-    client: groq.Groq, recorder: Recorder, end: Callable[[endings.Opener], None], outcome: str | None
+    client: groq.Groq, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(lambda behavior: chat(client, model=f"{behavior}:{MODEL}" if behavior else MODEL, stream=True))
 
@@ -162,9 +162,9 @@ def test_a_stream_is_one_span_however_it_ends(
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC, ids=[row[0].__name__ for row in endings.ASYNC])
+@pytest.mark.parametrize(("end", "outcome"), endings.MANAGED_ASYNC.values(), ids=endings.MANAGED_ASYNC)
 def test_an_async_stream_is_one_span_however_it_ends(
-    fake: FakeGroq, recorder: Recorder, end: Callable[[endings.AsyncOpener], Awaitable[None]], outcome: str | None
+    fake: FakeGroq, recorder: Recorder, end: Callable[[endings.Open], Awaitable[None]], outcome: str | None
 ) -> None:
     def opened(client: groq.AsyncGroq, behavior: str) -> Any:
         return chat(client, model=f"{behavior}:{MODEL}" if behavior else MODEL, stream=True)

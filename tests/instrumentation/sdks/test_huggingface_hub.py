@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 import farebox
 from tests.fakes.huggingface import FakeInference
 from tests.instrumentation.recorder import Recorder
-from tests.instrumentation.sdks import stream_ends
+from tests.instrumentation.sdks import endings
 from tests.instrumentation.sdks.transparency import (
     assert_every_target_is_patched_and_restored,
     assert_our_faults_are_not_felt,
@@ -247,11 +247,11 @@ def test_the_provider_is_the_inference_provider(
 
 #: The SDK's own generator stands between the app and what is metered: that it was closed looks as if it were dropped.
 SEEN = {"closed_early": "dropped"}
-SYNC_ENDS = {name: (end, SEEN.get(str(outcome), outcome)) for name, (end, outcome) in stream_ends.SYNC.items()}
-ASYNC_ENDS = {name: (end, SEEN.get(str(outcome), outcome)) for name, (end, outcome) in stream_ends.ASYNC.items()}
+SYNC_ENDS = {name: (end, SEEN.get(str(outcome), outcome)) for name, (end, outcome) in endings.SYNC.items()}
+ASYNC_ENDS = {name: (end, SEEN.get(str(outcome), outcome)) for name, (end, outcome) in endings.ASYNC.items()}
 
 
-def opener(client: Any) -> stream_ends.Open:
+def opener(client: Any) -> endings.Open:
     return lambda behavior: client.chat_completion(
         MESSAGES, model=f"{behavior}:{MODEL}" if behavior else MODEL, stream=True
     )
@@ -259,8 +259,8 @@ def opener(client: Any) -> stream_ends.Open:
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), SYNC_ENDS.values(), ids=SYNC_ENDS)
-def test_a_stream_ends_its_span_once(
-    client: InferenceClient, recorder: Recorder, end: Callable[[stream_ends.Open], None], outcome: str | None
+def test_a_endings_its_span_once(
+    client: InferenceClient, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(opener(client))
     gc.collect()
@@ -271,10 +271,10 @@ def test_a_stream_ends_its_span_once(
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), ASYNC_ENDS.values(), ids=ASYNC_ENDS)
-def test_an_async_stream_ends_its_span_once(
+def test_an_async_endings_its_span_once(
     provider: FakeInference,
     recorder: Recorder,
-    end: Callable[[stream_ends.Open], Awaitable[None]],
+    end: Callable[[endings.Open], Awaitable[None]],
     outcome: str | None,
 ) -> None:
     async def run() -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from tests.fakes.mistral import FakeMistral
 from tests.instrumentation.recorder import Recorder
-from tests.instrumentation.sdks import stream_ends
+from tests.instrumentation.sdks import endings
 from tests.instrumentation.sdks.transparency import (
     assert_every_target_is_patched_and_restored,
     assert_our_faults_are_not_felt,
@@ -311,9 +311,9 @@ def test_an_answer_that_the_sdk_cannot_read_was_billed(client: Mistral, recorder
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.SYNC.values(), ids=stream_ends.SYNC)
-def test_a_stream_ends_its_span_once(
-    client: Mistral, recorder: Recorder, end: Callable[[stream_ends.Open], None], outcome: str | None
+@pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
+def test_a_endings_its_span_once(
+    client: Mistral, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(lambda behavior: client.chat.stream(model=f"{behavior}:{MODEL}" if behavior else MODEL, messages=MESSAGES))
     gc.collect()
@@ -325,9 +325,9 @@ def test_a_stream_ends_its_span_once(
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.ASYNC.values(), ids=stream_ends.ASYNC)
-def test_an_async_stream_ends_its_span_once(
-    provider: FakeMistral, recorder: Recorder, end: Callable[[stream_ends.Open], Awaitable[None]], outcome: str | None
+@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC.values(), ids=endings.ASYNC)
+def test_an_async_endings_its_span_once(
+    provider: FakeMistral, recorder: Recorder, end: Callable[[endings.Open], Awaitable[None]], outcome: str | None
 ) -> None:
     async def run() -> None:
         async with Mistral(api_key="k", server_url=provider.url) as client:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.ollama import FakeOllama
 from tests.instrumentation.recorder import Recorder
-from tests.instrumentation.sdks import stream_ends
+from tests.instrumentation.sdks import endings
 from tests.instrumentation.sdks.transparency import (
     assert_every_target_is_patched_and_restored,
     assert_our_faults_are_not_felt,
@@ -191,16 +191,16 @@ def test_a_stream_starts_when_it_is_first_read(client: ollama.Client, recorder: 
     assert recorder.one().attributes["gen_ai.response.time_to_first_chunk"] < 0.3
 
 
-def opener(client: Any) -> stream_ends.Open:
+def opener(client: Any) -> endings.Open:
     return lambda behavior: client.chat(
         model=f"{behavior}:{MODEL}" if behavior else MODEL, messages=MESSAGES, stream=True
     )
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.SYNC.values(), ids=stream_ends.SYNC)
-def test_a_stream_ends_its_span_once(
-    client: ollama.Client, recorder: Recorder, end: Callable[[stream_ends.Open], None], outcome: str | None
+@pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
+def test_a_endings_its_span_once(
+    client: ollama.Client, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(opener(client))
     gc.collect()
@@ -212,9 +212,9 @@ def test_a_stream_ends_its_span_once(
 
 
 @pytest.mark.usefixtures("no_faults")
-@pytest.mark.parametrize(("end", "outcome"), stream_ends.ASYNC.values(), ids=stream_ends.ASYNC)
-def test_an_async_stream_ends_its_span_once(
-    provider: FakeOllama, recorder: Recorder, end: Callable[[stream_ends.Open], Awaitable[None]], outcome: str | None
+@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC.values(), ids=endings.ASYNC)
+def test_an_async_endings_its_span_once(
+    provider: FakeOllama, recorder: Recorder, end: Callable[[endings.Open], Awaitable[None]], outcome: str | None
 ) -> None:
     async def run() -> None:
         client = ollama.AsyncClient(host=provider.url)

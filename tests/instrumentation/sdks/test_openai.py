@@ -408,7 +408,7 @@ def opener(client: Any) -> Callable[[str], Any]:
     )
 
 
-@pytest.mark.parametrize(("end", "outcome"), endings.SYNC, ids=[end.__name__ for end, _ in endings.SYNC])
+@pytest.mark.parametrize(("end", "outcome"), endings.MANAGED_SYNC.values(), ids=endings.MANAGED_SYNC)
 def test_a_stream_is_one_span_however_it_ends(
     client: openai.OpenAI, recorder: Recorder, end: Callable[..., None], outcome: str | None
 ) -> None:
@@ -418,7 +418,7 @@ def test_a_stream_is_one_span_however_it_ends(
     assert recorder.usage() == (CHAT if outcome is None else {})
 
 
-@pytest.mark.parametrize(("end", "outcome"), endings.ASYNC, ids=[end.__name__ for end, _ in endings.ASYNC])
+@pytest.mark.parametrize(("end", "outcome"), endings.MANAGED_ASYNC.values(), ids=endings.MANAGED_ASYNC)
 def test_an_async_stream_is_one_span_however_it_ends(
     provider: FakeProvider, recorder: Recorder, end: Callable[..., Awaitable[None]], outcome: str | None
 ) -> None:
