@@ -31,6 +31,7 @@ from farebox_api.routes import (
     me,
     model_aliases,
     model_configs,
+    month_statements,
     multipliers,
     organizations,
     overview,
@@ -51,6 +52,7 @@ from farebox_ledger.recording import WriterSlot
 V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *overview.ROUTES,
     *summaries.ROUTES,
+    *month_statements.ROUTES,
     *usage.ROUTES,
     *me.ROUTES,
     *recording.ROUTES,

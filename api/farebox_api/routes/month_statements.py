@@ -1,0 +1,55 @@
+"""Statements: a month as the books stood at a moment, for whoever invoices or audits."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, SkipValidation
+
+from farebox_api.access import Books
+from farebox_api.auth import requires
+from farebox_api.parameters import MONTH_PATTERN, month_number, time_us
+from farebox_api.problems import problem_responses
+from farebox_api.routes.queries import OrganizationPath, TimeText
+from farebox_api.schemas.month_statements import StatementAnswer, statement_answer
+from farebox_ledger.errors import InvalidInput
+from farebox_ledger.store.month_statements import month_statement
+from farebox_ledger.store.timeline import day_start_us, month_days
+from farebox_ledger.usage import org_id_of
+
+
+@get(
+    "/organizations/{organization:str}/months/{month:str}/statement",
+    operation_id="get_month_statement",
+    summary="The statement of a month",
+    tags=["summaries"],
+    guards=[requires("usage:read")],
+    responses=problem_responses(400, 401, 403, 404),
+    sync_to_thread=True,
+)
+def statement(
+    books: NamedDependency[SkipValidation[Books]],
+    organization: OrganizationPath,
+    month: Annotated[str, PathParameter(description="Month in UTC, YYYY-MM.", schema_extra={"pattern": MONTH_PATTERN})],
+    as_of: TimeText = None,
+) -> StatementAnswer:
+    """State what a month in UTC had come to at a moment: the same answer however often it is asked for again.
+
+    It holds the calls that had been received by `as_of`, with the charges that they had then. Prices and rows that
+    came later are in a later statement. Every row of the month is read, so it takes longer than the month's summary.
+    """
+    number = month_number("month", month)
+    now_us = time.time_ns() // 1000
+    as_of_us = now_us if as_of is None else time_us("as_of", as_of) or 0
+    if as_of_us > now_us:
+        raise InvalidInput("as_of", "lies in the future; a statement can be made of what has happened")
+    with books.reading(organization) as (connection, scope):
+        lines = month_statement(connection, scope, org_id_of(organization), number, as_of_us)
+    _, following = month_days(number)
+    return statement_answer(organization, number, as_of_us, lines, is_over=as_of_us >= day_start_us(following))
+
+
+ROUTES: tuple[Any, ...] = (statement,)
