@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sqlite3
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -27,17 +28,31 @@ from farebox_ledger.store.writing import lease_writer_slot
 logger = logging.getLogger(__name__)
 
 LEASE_RENEWAL_S: Final = 900.0
+
+# PostgreSQL's documentation, appendix A: connection, transaction state (read-only), authorization, catalog, rollback,
+# resources, object state, operator, system, internal; and tables, columns, functions or rights that are not there.
+_TROUBLED_CLASSES: Final = ("08", "25", "28", "3D", "40", "53", "55", "57", "58", "XX")
+_TROUBLED_STATES: Final = frozenset(("42501", "42703", "42883", "42P01", "3F000"))
 _EVERYBODY: Final = AllOrganizations()
 
 
 def is_trouble(error: Exception) -> bool:
-    """Say whether a fault is the database's (away, locked, full, not migrated), so that waiting cures it.
+    """Say whether a fault is the database's (away, locked, full, not migrated, damaged), so that waiting cures it.
 
     Everything else is the fault of what was to be booked, or ours.
     """
     if isinstance(error, DatabaseNotReady | OperationalError | InterfaceError | PoolTimeout):
         return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _is_of_the_database(error.orig))
+
+
+def _is_of_the_database(fault: BaseException | None) -> bool:
+    """Tell by the codes what the classes of errors do not: no span makes a table disappear or a server read-only."""
+    state = getattr(fault, "sqlstate", None)
+    if isinstance(state, str):
+        return state.startswith(_TROUBLED_CLASSES) or state in _TROUBLED_STATES
+    code = getattr(fault, "sqlite_errorcode", None)
+    return isinstance(code, int) and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Books:

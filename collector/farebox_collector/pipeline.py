@@ -154,15 +154,10 @@ class Pipeline:
         found = culprits(batch.spans, self._probe(batch))
         logger.error("%d spans of batch %d cannot be booked and go to the quarantine", len(found), batch.id)
         crashing = {id(span) for span, _ in found}
-        rest = Batch(
-            batch.id,
-            batch.sender,
-            batch.received_at_us,
-            [span for span in batch.spans if id(span) not in crashing],
-            batch.size_bytes,
-        )
-        self._book([rest], settled=[batch], quarantined=[(batch, rejected) for _, rejected in found])
+        rest = [span for span in batch.spans if id(span) not in crashing]
+        self._waiting[0] = self._spool.set_spans_aside(batch, rest, [rejected for _, rejected in found])
         self._telemetry.rejected_spans.labels("booking_crashed").inc(len(found))
+        self._book(self._waiting[:1])
 
     def _probe(self, batch: Batch) -> Probe:
         def crash_of(spans: Sequence[Span]) -> Exception | None:
@@ -182,13 +177,7 @@ class Pipeline:
 
         return crash_of
 
-    def _book(
-        self,
-        batches: Sequence[Batch],
-        *,
-        settled: Sequence[Batch] | None = None,
-        quarantined: Sequence[tuple[Batch, RejectedSpan]] = (),
-    ) -> None:
+    def _book(self, batches: Sequence[Batch]) -> None:
         ledger = self._books.ledger()
         spans = sum(len(batch.spans) for batch in batches)
         started = time.perf_counter()
@@ -199,8 +188,7 @@ class Pipeline:
             self._telemetry.send_failures.labels("farebox").inc(spans)
             raise
         self._telemetry.commit_seconds.observe(time.perf_counter() - started)
-        counts = outcome.counts | {"quarantined": len(quarantined)}
-        self._spool.settle(settled if settled is not None else batches, counts, quarantined)
+        self._spool.settle(batches, outcome.counts)
         self._count(outcome, spans)
 
     def _count(self, outcome: Outcome, spans: int) -> None:

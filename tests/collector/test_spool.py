@@ -264,6 +264,46 @@ def test_a_settlement_survives_a_failed_commit(spool: Spool) -> None:
     assert spool.snapshot().conservation_difference == 0
 
 
+def test_what_nobody_sends_again_is_kept_in_order_while_the_spool_cannot_be_written(spool: Spool) -> None:
+    older, newer = (KnownKey(b"h" * 32, f"key_{number}", 7, "acme", ("ingest",), None, None) for number in (1, 2))
+    other = sqlite3.connect(spool.folder / "spool.db", isolation_level=None)
+    spool._connection.execute("PRAGMA busy_timeout = 10")
+    other.execute("BEGIN IMMEDIATE")
+    spool.remember_keys([older])
+    wait_for(lambda: not spool.snapshot().is_writable)
+    for _ in range(2000):
+        append(spool, others=1)
+    spool.remember_keys([newer])
+    wait_for(spool._queue.empty)
+    other.execute("ROLLBACK")
+    other.close()
+
+    wait_for(lambda: spool.snapshot().counters.get("not_genai") == 2000)
+
+    assert spool.known_keys() == [newer]
+    assert spool.snapshot().conservation_difference == 0
+
+
+def test_spans_set_aside_leave_the_rest_of_their_batch(tmp_path: Path) -> None:
+    before = Spool(tmp_path, 10_000_000)
+    append(before, 1, 2, 3)
+    (batch,) = before.read(0, 1000)
+    rest = before.set_spans_aside(batch, [span(1), span(3)], [rejected_span(span(2))])
+    assert before.snapshot().pending_spans == 2
+    assert before.snapshot().conservation_difference == 0
+    before.close()
+
+    after = Spool(tmp_path, 10_000_000)
+    assert after.read(0, 1000) == [rest]
+    after.settle([rest], {"rows": 2})
+    spool_is_written(after)
+
+    assert (after.snapshot().pending_spans, after.snapshot().pending_bytes) == (0, 0)
+    assert after.snapshot().quarantine_rows == 2
+    assert after.snapshot().conservation_difference == 0
+    after.close()
+
+
 def test_a_closed_spool_takes_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 10_000_000)
     spool.close()

@@ -222,6 +222,14 @@ def insert_batches(connection: sqlite3.Connection, first_id: int, rows: Sequence
     )
 
 
+def replace_batch(connection: sqlite3.Connection, batch_id: int, row: BatchRow) -> None:
+    """Write what is left of a batch over it."""
+    connection.execute(
+        "UPDATE batches SET spans = ?, size_bytes = ?, payload = ? WHERE id = ?",
+        (len(row.spans), row.size_bytes, row.payload, batch_id),
+    )
+
+
 def delete_batches(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     connection.executemany("DELETE FROM batches WHERE id BETWEEN ? AND ?", _ranges(sorted(ids)))
 
@@ -296,10 +304,12 @@ def insert_quarantined(connection: sqlite3.Connection, rows: Sequence[Quarantine
 def drop_oldest_rejected(connection: sqlite3.Connection, rows: int) -> tuple[int, int]:
     """Forget the oldest spans that senders were told are rejected; answers rows and bytes.
 
-    A span whose booking crashed was acknowledged: it stays until somebody deletes it.
+    A span whose booking crashed, or that the gateway refused, was acknowledged: it stays until somebody deletes it.
     """
     doomed = connection.execute(
-        "SELECT id, stored_bytes FROM quarantine WHERE reason <> 'booking_crashed' ORDER BY id LIMIT ?", (rows,)
+        "SELECT id, stored_bytes FROM quarantine WHERE reason NOT IN ('booking_crashed', 'refused_by_gateway')"
+        " ORDER BY id LIMIT ?",
+        (rows,),
     ).fetchall()
     connection.executemany("DELETE FROM quarantine WHERE id = ?", [(row[0],) for row in doomed])
     return len(doomed), sum(row[1] for row in doomed)

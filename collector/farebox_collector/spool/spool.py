@@ -46,13 +46,15 @@ PROBE_S: Final = 1.0
 
 
 class _Work(msgspec.Struct):
-    """One piece of a commit. `waiter` learns how the commit ended."""
+    """One piece of a commit. `waiter` learns how the commit ended; a piece without one is tried until it is written."""
 
     counts: dict[str, int]
     batches: Sequence[BatchRow] = ()
     quarantined: Sequence[QuarantineRow] = ()
+    reduced: Sequence[tuple[Batch, BatchRow]] = ()  # batches, and what is left of them
     settled: Sequence[Batch] = ()
     keys: Sequence[KnownKey] | None = None
+    written: Sequence[threading.Event] = ()
     waiter: asyncio.Future[None] | None = None
 
 
@@ -69,7 +71,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     @property
     def conservation_difference(self) -> int:
         """Accepted spans minus all places where they can be; anything but 0 is a span lost or counted twice."""
-        places = ("not_genai", "quarantined", "rows", "duplicates", "replayed")
+        places = ("not_genai", "quarantined", "rows", "duplicates", "replayed", "forwarded")
         return (
             self.counters.get("accepted", 0) - sum(self.counters.get(name, 0) for name in places) - self.pending_spans
         )
@@ -155,6 +157,25 @@ class Spool:
         rows = [file.quarantine_row(batch.sender, batch.received_at_us, span) for batch, span in quarantined]
         self._queue.put(_Work(counts, quarantined=rows, settled=batches))
 
+    def set_spans_aside(self, batch: Batch, rest: list[Span], rejected: Sequence[RejectedSpan]) -> Batch:
+        """Move spans of a batch to the quarantine, and answer what is left of it once that is on the disk.
+
+        It has to be there before the rest is booked: the books know batches, not spans, and a process that died in
+        between would take the whole batch for booked.
+
+        Raises:
+            SpoolBroken: the spool was closed before it could be written.
+        """
+        row = file.batch_row(batch.sender, batch.received_at_us, rest)
+        entries = [file.quarantine_row(batch.sender, batch.received_at_us, span) for span in rejected]
+        written = threading.Event()
+        counts = {"quarantined": len(rejected)}
+        self._queue.put(_Work(counts, quarantined=entries, reduced=[(batch, row)], written=[written]))
+        while not written.wait(PROBE_S):
+            if self._is_closed:
+                raise SpoolBroken("the collector is shutting down")
+        return Batch(batch.id, batch.sender, batch.received_at_us, rest, row.size_bytes)
+
     def read(self, after_id: int, max_spans: int) -> list[Batch]:
         """Answer the batches after `after_id` in order, about `max_spans` spans of them; empty when there are none."""
         batches: list[Batch] = []
@@ -229,7 +250,7 @@ class Spool:
     # From here on: the writer thread.
 
     def _write_until_closed(self) -> None:
-        held: list[_Work] = []  # counts alone, which nobody waits for
+        held: list[_Work] = []  # counts alone, which nobody waits for, and what could not be written before
         flush_at = 0.0
         is_open = True
         while is_open:
@@ -242,8 +263,7 @@ class Spool:
             if is_open and time.monotonic() < flush_at and len(held) < MAX_GROUP and all(map(_is_lazy, held)):
                 continue
             error = self._commit(held) if held else None
-            self._release(held, error)
-            held = []
+            held = self._release(held, error)
             if error is not None:
                 time.sleep(RETRY_PAUSE_S)
 
@@ -281,6 +301,9 @@ class Spool:
             connection.execute("BEGIN IMMEDIATE")
             if rows:
                 file.insert_batches(connection, self._last_id + 1, rows)
+            for work in group:
+                for batch, row in work.reduced:
+                    file.replace_batch(connection, batch.id, row)
             if settled:
                 file.delete_batches(connection, settled)
             if keys:
@@ -330,6 +353,9 @@ class Spool:
                 self._pending_bytes += row.size_bytes
                 self._hand_over(row)
             for work in group:
+                for batch, rest in work.reduced:
+                    self._pending_spans -= batch.span_count - len(rest.spans)
+                    self._pending_bytes -= batch.size_bytes - rest.size_bytes
                 for batch in work.settled:
                     self._pending_spans -= batch.span_count
                     self._pending_bytes -= batch.size_bytes
@@ -347,16 +373,13 @@ class Spool:
             )
             self._recent_bytes += row.size_bytes
 
-    def _release(self, group: list[_Work], error: Exception | None) -> None:
-        """Tell everybody who waited, and keep for the next commit what nobody can send again."""
+    def _release(self, group: list[_Work], error: Exception | None) -> list[_Work]:
+        """Tell everybody who waited; answers what nobody can send again and the next commit has to begin with."""
         with self._state_lock:
             self._reserved_bytes -= sum(row.size_bytes for work in group for row in work.batches)
-        waiters: list[asyncio.Future[None]] = []
-        for work in group:
-            if work.waiter is not None:
-                waiters.append(work.waiter)
-            elif error is not None:
-                self._queue.put(work)
+        waiters = [work.waiter for work in group if work.waiter is not None]
+        for written in (written for work in group for written in work.written if error is None):
+            written.set()
         if waiters:
             failure = None if error is None else SpoolBroken(f"the spool cannot be written: {error}")
             loop = waiters[0].get_loop()
@@ -364,6 +387,7 @@ class Spool:
                 loop.call_soon_threadsafe(_wake, waiters, failure)
             except RuntimeError:
                 logger.warning("the event loop is closed; %d senders were not answered", len(waiters))
+        return [] if error is None else _joined([work for work in group if work.waiter is None])
 
 
 def _parts(spans: list[Span]) -> list[list[Span]]:
@@ -373,8 +397,26 @@ def _parts(spans: list[Span]) -> list[list[Span]]:
     return [spans[start : start + MAX_BATCH_SPANS] for start in range(0, len(spans), MAX_BATCH_SPANS)]
 
 
+def _joined(works: Sequence[_Work]) -> list[_Work]:
+    """Make one piece of several, in their order: while a disk is full for hours they must not pile up."""
+    if len(works) < 2:
+        return list(works)
+    counts: Counter[str] = Counter()
+    for work in works:
+        counts.update(work.counts)
+    joined = _Work(
+        dict(counts),
+        quarantined=[row for work in works for row in work.quarantined],
+        reduced=[pair for work in works for pair in work.reduced],
+        settled=[batch for work in works for batch in work.settled],
+        keys=next((work.keys for work in reversed(works) if work.keys is not None), None),
+        written=[written for work in works for written in work.written],
+    )
+    return [joined]
+
+
 def _is_lazy(work: _Work) -> bool:
-    return work.waiter is None and work.keys is None and not work.settled
+    return work.waiter is None and work.keys is None and not work.settled and not work.written
 
 
 def _wake(waiters: list[asyncio.Future[None]], failure: SpoolBroken | None) -> None:

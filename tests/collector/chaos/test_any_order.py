@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -78,14 +79,21 @@ class Line:
         self._start_from(self._left_behind())
 
     def book_and_die_before_the_commit(self) -> None:
-        with _dying_at_commit(self.engine), pytest.raises(Killed):
+        with _at_commit(self.engine, _die), pytest.raises(Killed):
             self._pipeline._step()
         self.die()
 
     def book_and_die_before_settling(self) -> None:
-        left = self._left_behind()
-        self._pipeline._step()
-        self._start_from(left)
+        """Book, and go on from what lay on the disk when the books' last transaction was committed."""
+        left: list[Path] = []
+        with _at_commit(self.engine, lambda: left.append(self._left_behind())):
+            self._pipeline._step()
+        self._start_from(left[-1])
+
+    def quarantined(self) -> list[Span]:
+        """The spans in the quarantine."""
+        found = self._spool._connection.execute("SELECT span FROM quarantine ORDER BY id").fetchall()
+        return [msgspec.msgpack.decode(payload, type=Span) for (payload,) in found]
 
     def check(self) -> None:
         """Check the conservation law, which has to hold at every moment."""
@@ -113,15 +121,21 @@ class Line:
 
 
 @contextmanager
-def _dying_at_commit(engine: Engine) -> Iterator[None]:
-    def die(connection: Connection) -> None:
-        raise Killed
+def _at_commit(engine: Engine, act: Callable[[], None]) -> Iterator[None]:
+    """Do something before each commit on the database."""
 
-    event.listen(engine, "commit", die)
+    def before_commit(_: Connection) -> None:
+        act()
+
+    event.listen(engine, "commit", before_commit)
     try:
         yield
     finally:
-        event.remove(engine, "commit", die)
+        event.remove(engine, "commit", before_commit)
+
+
+def _die() -> None:
+    raise Killed
 
 
 class Tenant:
