@@ -66,10 +66,8 @@ def test(arguments: list[str]) -> int:
     pytest = (BIN / "python", "-m", "pytest", "-m", "slow" if slow else "not slow")
     if slow or rest:
         return call(*pytest, *rest)
-    # One process runs all of the instrumentation's tests, which compare what they have called with docs/sdk-matrix.md;
-    # two share the others, a file at a time.
-    apart = "tests/instrumentation"
-    return call(*pytest, "-n", "2", "--dist", "loadfile", f"--ignore={apart}") or call(*pytest, apart)
+    # Two processes share the tests, a file at a time (tests/conftest.py says which stay together).
+    return call(*pytest, "-n", "2", "--dist", "loadgroup")
 
 
 def check(_: list[str]) -> int:

@@ -13,7 +13,19 @@ from farebox_ledger.store.engine import open_engine
 from farebox_ledger.store.migrations import migrate
 from tests.databases import PostgresServer, postgres_is_available, postgres_server
 
+INSTRUMENTATION = Path(__file__).parent / "instrumentation"
 DATABASES = ("sqlite", "postgresql") if postgres_is_available() else ("sqlite",)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests are shared by processes, a file stays in one; so do all tests of the instrumentation.
+
+    Those patch the SDKs of their process, and compare what they have called with docs/sdk-matrix.md.
+    """
+    for item in items:
+        apart = item.path.is_relative_to(INSTRUMENTATION)
+        item.add_marker(pytest.mark.xdist_group("instrumentation" if apart else str(item.path)))
 
 
 @pytest.fixture(scope="session")
