@@ -1,7 +1,8 @@
 """The command `farebox doctor`: say what is metered here, and whether the collector would take it.
 
-Comes in: the environment and the installed SDKs. Goes out: findings, each with its cure. It imports the SDKs that are
-installed, to see what their shapes allow; it sends an empty request, and a span only with `--send`.
+Comes in: the environment and the installed SDKs. Goes out: findings, each with its cure. What an SDK's shapes allow is
+read from its source (`farebox.shapes`), and seen by importing it only with `--import`; an empty request is sent to the
+collector, and a span only with `--send`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from farebox import config, patching, safety, startup
+from farebox import config, metering, patching, safety, shapes, startup
 from farebox._version import __version__
-from farebox.sdks import SDKS
+from farebox.sdks import SDKS, Target
+
+if TYPE_CHECKING:
+    from farebox.sdks import Sdk
 
 OK = "ok"
 NOTE = "note"
@@ -55,6 +60,9 @@ def doctor(arguments: list[str]) -> int:
     """Say what is patched, for which SDK versions, and whether the collector answers."""
     parser = argparse.ArgumentParser(prog="farebox doctor", description=doctor.__doc__)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument(
+        "--import", action="store_true", dest="imports", help="import the SDKs and patch them: slow, and certain"
+    )
     parser.add_argument("--send", action="store_true", help="send one test span; it becomes a row without usage")
     try:
         options = parser.parse_args(arguments)
@@ -62,7 +70,7 @@ def doctor(arguments: list[str]) -> int:
         return int(exit_.code or 0)
     settings = config.read()
     findings = [*_environment(settings), *_hook(), *_collector(settings), *_waiting(settings)]
-    sdks = [_sdk(name, root) for name, root in SDKS.items()]
+    sdks = [_sdk(name, root, imports=options.imports) for name, root in SDKS.items()]
     if options.send:
         findings.append(_test_span(settings))
     print(_as_json(findings, sdks) if options.json else _as_text(findings, sdks))
@@ -123,47 +131,68 @@ def _waiting(settings: config.Settings) -> list[Finding]:
     return [Finding("buffer", NOTE, f"{len(files)} unsent requests wait in {settings.buffer_dir}", cure)]
 
 
-def _sdk(name: str, root: str) -> SdkFinding:
-    """Import the SDK with metering on and see what became of its targets."""
+def _sdk(name: str, root: str, *, imports: bool) -> SdkFinding:
+    """Look at what of an SDK is patched when an app imports it, in its source or by doing so."""
     distribution, installed = _installed(root)
     if installed is None:
         return SdkFinding(name, NOTE, message="not installed")
+    if setting := metering.switched_off_by(name):
+        return SdkFinding(name, NOTE, installed, message=f"left alone by {setting}", cure=f"Change {setting}.")
+    file: Sdk = importlib.import_module(f"farebox.sdks.{name}")
+    found = SdkFinding(name, OK, installed, file.TESTED)
+    if imports and (error := _imported(name, root)):
+        cure = f"Repair it: pip install --force-reinstall {distribution}"
+        return SdkFinding(name, BROKEN, installed, message=f"cannot be imported: {error}", cure=cure)
+    is_whole = True
+    for target, reason, is_fault in _became(name) if imports else _would_become(file.TARGETS):
+        if reason is None:
+            found.patched.append(f"{target.module}.{target.attribute}")
+        else:
+            found.not_patched[f"{target.module}.{target.attribute}"] = reason
+            is_whole = is_whole and (target.is_newer or not is_fault)
+    _judge(found, distribution, is_whole=is_whole)
+    return found
+
+
+def _imported(name: str, root: str) -> Exception | None:
+    """Import the SDK with metering on, and what it imports itself only when it is used; the answer is what it raised.
+
+    A part that lacks a package of its own stays waiting, which is no fault.
+    """
     startup.instrument()
     try:
         importlib.import_module(root)
     except Exception as error:  # noqa: BLE001 - an SDK that cannot be imported is a finding
-        cure = f"Repair it: pip install --force-reinstall {distribution}"
-        return SdkFinding(name, BROKEN, installed, message=f"cannot be imported: {error}", cure=cure)
-    if setting := patching.switched_off().get(name):
-        return SdkFinding(name, NOTE, installed, message=f"left alone by {setting}", cure=f"Change {setting}.")
-    _import_targets(name)
-    return _patched(name, distribution, installed)
-
-
-def _import_targets(name: str) -> None:
-    """Import what the SDK itself imports only when it is used; a part that lacks a package of its own stays waiting."""
+        return error
     for module in {patch.target.module for patch in patching.patches().get(name, [])}:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
+    return None
 
 
-def _patched(name: str, distribution: str, installed: str) -> SdkFinding:
-    patches = patching.patches().get(name, [])
-    found = SdkFinding(name, OK, installed, importlib.import_module(f"farebox.sdks.{name}").TESTED)
-    for patch in patches:
-        target = f"{patch.target.module}.{patch.target.attribute}"
-        if patch.state == patching.PATCHED:
-            found.patched.append(target)
-        else:
-            found.not_patched[target] = patch.reason
-    if not found.patched or any(patch.state == patching.MISSING and not patch.target.is_newer for patch in patches):
+def _became(name: str) -> Iterator[tuple[Target, str | None, bool]]:
+    """Each target, why it is not patched (None where it is), and whether that is a fault: a module may be left out."""
+    for patch in patching.patches().get(name, []):
+        reason = None if patch.state == patching.PATCHED else patch.reason
+        yield patch.target, reason, patch.state == patching.MISSING
+
+
+def _would_become(targets: Iterable[Target]) -> Iterator[tuple[Target, str | None, bool]]:
+    """The same from the source."""
+    for target in targets:
+        yield target, shapes.missing(target), shapes.has_module(target)
+
+
+def _judge(found: SdkFinding, distribution: str, *, is_whole: bool) -> None:
+    """Say what the targets mean; `is_whole` when no other is missing than those that older versions lack."""
+    tested = found.tested
+    if not found.patched or not is_whole:
         found.state = BROKEN
         found.message = "some calls are not metered" if found.patched else "no call is metered"
-        if found.tested:
-            found.cure = f"Install a version that is tested: pip install '{distribution}=={found.tested[1]}.*'"
-    elif found.tested and (side := _side_of(installed, found.tested)):
+        if tested:
+            found.cure = f"Install a version that is tested: pip install '{distribution}=={tested[1]}.*'"
+    elif tested and found.version and (side := _side_of(found.version, tested)):
         found.message = f"{side} than the tested versions; it is patched because its shapes match"
-    return found
 
 
 def _side_of(installed: str, tested: tuple[str, str]) -> str | None:

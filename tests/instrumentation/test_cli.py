@@ -107,6 +107,7 @@ def test_run_lets_the_apps_own_sitecustomize_run(tmp_path: Path) -> None:
 
 def test_run_without_a_program_is_wrong_use(tmp_path: Path) -> None:
     assert farebox(tmp_path, "run").returncode == 2
+    assert "`python` is the one that the shell would start" in farebox(tmp_path, "run", "--help").stdout
     missing = farebox(tmp_path, "run", "no-such-program")
     assert missing.returncode == 1
     assert "no program 'no-such-program'" in missing.stderr
@@ -139,6 +140,43 @@ def test_doctor_says_that_all_is_well(tmp_path: Path) -> None:
     assert sdks["azure_ai_inference"]["version"] == "1.0.0b9"
     assert [request.body for request in requests] == [b""]
     assert requests[0].headers["authorization"] == "Bearer k"
+
+
+def test_doctor_imports_an_sdk_only_when_asked(tmp_path: Path) -> None:
+    code = """
+        import sys
+        from farebox import doctor
+        doctor.doctor(["--json", *sys.argv[1:]])
+        print([name for name in ("ollama", "openai", "httpx") if name in sys.modules])
+    """
+    variables = {"FAREBOX_INSTRUMENT": "ollama", "FAREBOX_ENDPOINT": "http://127.0.0.1:9"}
+    environ = processes.environment(tmp_path, **variables)
+    asked = code.replace("*sys.argv[1:]", '"--import"')
+
+    source, imported = (processes.run(text, environ).stdout for text in (code, asked))
+
+    *first, modules = source.splitlines()
+    *second, loaded = imported.splitlines()
+    assert (modules, loaded) == ("[]", "['ollama', 'httpx']")
+    sdks = [{sdk["sdk"]: sdk for sdk in json.loads("\n".join(lines))["sdks"]} for lines in (first, second)]
+    assert sdks[0]["ollama"] == sdks[1]["ollama"]
+    assert sdks[0]["ollama"]["patched"] == ["ollama._client.Client._request", "ollama._client.AsyncClient._request"]
+    assert sdks[0]["openai"]["message"] == "left alone by FAREBOX_INSTRUMENT"
+
+
+def test_doctor_says_that_an_sdk_cannot_be_imported(tmp_path: Path) -> None:
+    package = tmp_path / "ollama"
+    package.mkdir()
+    (package / "__init__.py").write_text("import a_package_that_is_missing\n")
+    done = farebox(
+        tmp_path / "buffer", "doctor", "--json", "--import",
+        FAREBOX_INSTRUMENT="ollama", PYTHONPATH=str(tmp_path), FAREBOX_ENDPOINT="http://127.0.0.1:9",
+    )  # fmt: skip
+
+    [found] = [sdk for sdk in json.loads(done.stdout)["sdks"] if sdk["sdk"] == "ollama"]
+    assert found["state"] == "broken"
+    assert found["message"] == "cannot be imported: No module named 'a_package_that_is_missing'"
+    assert found["cure"] == "Repair it: pip install --force-reinstall ollama"
 
 
 def test_doctor_sends_a_span_only_when_asked(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_a_renamed_method_is_reported_and_the_calls_go_on(
 
     answer = chat(provider)
 
-    found = doctor._sdk("openai", "openai")
+    found = doctor._sdk("openai", "openai", imports=True)
     assert answer.usage.total_tokens == 2306
     assert recorder.spans() == []
     assert not safety.faults
