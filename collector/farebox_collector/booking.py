@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from farebox_collector import dialects
 from farebox_collector.billable import Verdict, is_missing_children, judge, winner
 from farebox_collector.charging import charge_of, covering_row
-from farebox_collector.spans import Batch
+from farebox_collector.spans import Batch, received_at_us
 from farebox_ledger.charges import change_charges
 from farebox_ledger.pricing import PriceBook
 from farebox_ledger.store.scope import AllOrganizations
@@ -107,7 +107,7 @@ def _events(batches: Iterable[Batch], outcome: Outcome) -> list[UsageEvent]:
                 continue
             event.org_id = sender.org_id
             event.key = sender.key_id
-            event.received_at_us = batch.received_at_us
+            event.received_at_us = received_at_us(span, batch)
             events.append(event)
     return events
 

@@ -1,4 +1,7 @@
-"""`farebox collector`: receive spans and book them until the process is told to end."""
+"""`farebox collector` and `farebox forward`: receive spans, and book them or send them on, until told to end.
+
+Each command imports its own part when it is called: a forwarder never loads what only a collector needs.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
-from farebox_collector.app import Collector
 from farebox_collector.config import CollectorConfig
 from farebox_collector.errors import CollectorError
 from farebox_collector.logs import configure_logging
@@ -21,26 +24,63 @@ Settings come from the environment: FAREBOX_GRPC_LISTEN, FAREBOX_HTTP_LISTEN, FA
 and others, see docs/operations.md. An empty database is made; SIGTERM and Ctrl-C finish what is in flight first."""
 
 
+_FORWARD_DESCRIPTION = """Receive OpenTelemetry spans (OTLP over gRPC and HTTP) beside an app; send them to a gateway.
+
+A gateway is a `farebox collector` elsewhere; FAREBOX_GATEWAY_ENDPOINT names it (http://gateway:4318). Each request is
+acknowledged once it is on the disk, and only what the books need leaves this machine. The senders' keys are passed on.
+Other settings are the collector's, see docs/operations.md; no database is needed."""
+
+
+class _Running(Protocol):
+    @property
+    def start_line(self) -> str: ...
+
+    async def start(self) -> None: ...
+
+    async def serve(self, stop: asyncio.Event) -> None: ...
+
+
 def collector(arguments: Sequence[str]) -> int:
     """Receive spans and book them until SIGTERM or Ctrl-C.
 
     The exit code: 0 after a clean end, 2 when a setting or something already running is in the way.
     """
+    _parse("farebox collector", _DESCRIPTION, arguments)
+    from farebox_collector.app import Collector
+
+    return _served("farebox collector", Collector)
+
+
+def forward(arguments: Sequence[str]) -> int:
+    """Receive spans and send them on to a gateway until SIGTERM or Ctrl-C.
+
+    The exit code: 0 after a clean end, 2 when a setting or something already running is in the way.
+    """
+    _parse("farebox forward", _FORWARD_DESCRIPTION, arguments)
+    from farebox_collector.forwarder import Forwarder
+
+    return _served("farebox forward", Forwarder)
+
+
+def _parse(command: str, description: str, arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
-        prog="farebox collector", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=command, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.parse_args(list(arguments))
+
+
+def _served(command: str, make: Callable[[CollectorConfig], _Running]) -> int:
     try:
         config = CollectorConfig.from_environ(os.environ)
         configure_logging(config.log_level, config.log_format)
-        asyncio.run(_run(config))
+        asyncio.run(_run(config, make))
     except (CollectorError, LedgerError) as error:
-        print(f"farebox collector: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-async def _run(config: CollectorConfig) -> None:
+async def _run(config: CollectorConfig, make: Callable[[CollectorConfig], _Running]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -48,7 +88,7 @@ async def _run(config: CollectorConfig) -> None:
             loop.add_signal_handler(number, stop.set)
         except NotImplementedError:  # Windows
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    running = Collector(config)
+    running = make(config)
     await running.start()
     print(running.start_line, flush=True)
     await running.serve(stop)

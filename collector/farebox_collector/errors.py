@@ -3,6 +3,10 @@
 CollectorError
 ├── InvalidSetting            the operator set a variable to something that cannot work; names it
 ├── SpoolInUse                another collector owns the spool folder or the database file
+├── NotDelivered              what `farebox forward` sent was not taken by the gateway
+│   ├── GatewayAway           nothing is wrong with what was sent, try again; says when, if the gateway did
+│   ├── KeyRefused            the gateway does not take spans of this sender's key
+│   └── SpansRefused          the gateway cannot read these spans, or they are too many at once
 └── Refused                   a request is not taken; carries the answer for both transports
     ├── Unauthenticated       no key, or none that is known and valid            401  never retried by exporters
     ├── PermissionDenied      a known key that may not send                      403  never retried
@@ -35,6 +39,32 @@ class InvalidSetting(CollectorError):
 
 class SpoolInUse(CollectorError):
     """Another running collector owns this spool folder or this database file."""
+
+
+class NotDelivered(CollectorError):
+    """The gateway did not take what was sent to it."""
+
+
+class GatewayAway(NotDelivered):
+    """Nothing is wrong with what was sent; `retry_after_s` is what the gateway asked for, None without a wish."""
+
+    def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
+        """Say in one line what failed; never what was sent."""
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class KeyRefused(NotDelivered):
+    """The gateway does not take spans of this sender's key; `http_status` is 401 or 403."""
+
+    def __init__(self, http_status: int) -> None:
+        """Name the answer."""
+        super().__init__(f"the gateway refuses the key ({http_status})")
+        self.http_status = http_status
+
+
+class SpansRefused(NotDelivered):
+    """The gateway cannot read these spans, or they are too many at once."""
 
 
 class Refused(CollectorError):

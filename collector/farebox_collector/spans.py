@@ -11,9 +11,17 @@ import msgspec
 
 AttributeValue: TypeAlias = str | int | float | bool | list[str]
 RejectReason: TypeAlias = Literal[
-    "bad_trace_id", "bad_span_id", "clock_skew", "malformed_span", "booking_crashed", "unreadable_batch"
+    "bad_trace_id",
+    "bad_span_id",
+    "clock_skew",
+    "malformed_span",
+    "booking_crashed",
+    "unreadable_batch",
+    "refused_by_gateway",
 ]
 
+RECEIVED_AT: Final = "farebox.forward.received_at_us"
+"""On spans that come through `farebox forward`: when it received them, in microseconds since 1970."""
 KIND_CLIENT: Final = 3
 STATUS_ERROR: Final = 2
 
@@ -69,3 +77,12 @@ class Batch(msgspec.Struct):
     @property
     def span_count(self) -> int:
         return len(self.spans) + self.unreadable
+
+
+def received_at_us(span: Span, batch: Batch) -> int:
+    """When a span was first received: by this process, or before by the forwarder that sent it here.
+
+    A sender could claim it as well, of its own spans alone; nobody's claim lies after the batch was received.
+    """
+    claimed = span.attributes.get(RECEIVED_AT)
+    return claimed if type(claimed) is int and 0 < claimed < batch.received_at_us else batch.received_at_us

@@ -7,10 +7,10 @@ Labels are closed sets, never anything that a sender chooses.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal, TypeAlias, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from farebox_collector.sequence import Sequences
@@ -107,6 +107,15 @@ class Telemetry:
     def watch_sequences(self, sequences: Sequences) -> None:
         """Show from now on what is missing of the numbers that processes give their spans."""
         self.registry.register(_SequenceMetrics(sequences))
+
+    def watch_kept_spans(self, read: Callable[[], int]) -> None:
+        """Show from now on what a forwarder keeps for keys that its gateway refuses."""
+        kept = Gauge(
+            "farebox_forward_kept_spans",
+            "Spans in the spool whose key the gateway refuses.",
+            registry=self.registry,
+        )
+        kept.set_function(read)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus's text format."""

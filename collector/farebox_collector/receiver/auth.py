@@ -55,6 +55,16 @@ def presented_key(authorization: bytes | None, api_key: bytes | None) -> bytes |
     return api_key.strip() or None if api_key is not None else None
 
 
+class Senders(Protocol):
+    """Who may send, as the receivers ask it; used on the event loop."""
+
+    def known_sender(self, key: bytes | None) -> Sender | None:
+        """Answer the sender when nothing has to be looked up, else None."""
+
+    async def sender(self, key: bytes | None) -> Sender:
+        """Answer whose request this is, or raise the Refused that its sender is to be told."""
+
+
 class Authenticator:
     """Knows the senders. Used on the event loop; lookups run on threads of their own."""
 

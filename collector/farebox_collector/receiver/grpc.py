@@ -20,8 +20,9 @@ from farebox_collector.config import CollectorConfig, Tls
 from farebox_collector.errors import InvalidSetting, Malformed, Refused, Unavailable
 from farebox_collector.intake import Intake
 from farebox_collector.logs import where
+from farebox_collector.originals import KeepOriginal, Original
 from farebox_collector.receiver.answers import receipt_body, retry_trailers
-from farebox_collector.receiver.auth import Authenticator, presented_key
+from farebox_collector.receiver.auth import Senders, presented_key
 from farebox_collector.receiver.health import Health
 from farebox_collector.receiver.limits import Budget
 from farebox_collector.spans import Sender
@@ -59,15 +60,17 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
     def __init__(
         self,
         intake: Intake,
-        authenticator: Authenticator,
+        senders: Senders,
         budget: Budget,
         *,
         health: Health,
         telemetry: Telemetry,
+        keep_original: KeepOriginal | None = None,
     ) -> None:
         """Everything that is needed is made by `app`."""
+        self._keep_original = keep_original
         self._intake = intake
-        self._authenticator = authenticator
+        self._senders = senders
         self._budget = budget
         self._health = health
         self._telemetry = telemetry
@@ -79,7 +82,7 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         if signal is None:
             return self._health_handler(method)
         key = _key_of(handler_call_details.invocation_metadata)
-        sender = self._authenticator.known_sender(key)
+        sender = self._senders.known_sender(key)
         if sender is not None:
             return grpc.unary_unary_rpc_method_handler(self._export(signal, sender))
         return grpc.stream_unary_rpc_method_handler(self._export_after_lookup(signal, key))
@@ -96,7 +99,7 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         """On the wire a stream of one message is a unary call; this one is not read before the sender is known."""
 
         async def take(messages: AsyncIterator[bytes]) -> bytes:
-            sender = await self._authenticator.sender(key)
+            sender = await self._senders.sender(key)
             async for message in messages:
                 return await self._take(signal, sender, message)
             raise Malformed("the call carries no message")
@@ -107,6 +110,12 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         return export
 
     async def _take(self, signal: Signal, sender: Sender, message: bytes) -> bytes:
+        answer = await self._taken(signal, sender, message)
+        if self._keep_original is not None and message:
+            self._keep_original(Original(signal, message, "application/x-protobuf"))
+        return answer
+
+    async def _taken(self, signal: Signal, sender: Sender, message: bytes) -> bytes:
         with self._budget.open() as allowance:
             allowance.take(len(message))
             if signal == "logs":

@@ -22,10 +22,12 @@ from farebox_collector.config import Address, CollectorConfig, Tls
 from farebox_collector.errors import InvalidSetting, Malformed, Refused, TooSlow, Unavailable, UnsupportedMedia
 from farebox_collector.intake import Encoding, Intake
 from farebox_collector.logs import where
+from farebox_collector.originals import KeepOriginal, Original
 from farebox_collector.receiver.answers import RETRY_AFTER, receipt_body, status_body
-from farebox_collector.receiver.auth import Authenticator, presented_key
+from farebox_collector.receiver.auth import Senders, presented_key
 from farebox_collector.receiver.health import Health
 from farebox_collector.receiver.limits import Allowance, Budget, compression_of, decompressed, too_large
+from farebox_collector.spans import Sender
 from farebox_collector.telemetry import Signal, Telemetry
 
 logger = logging.getLogger(__name__)
@@ -64,16 +66,18 @@ class HttpReceiver:
     def __init__(
         self,
         intake: Intake,
-        authenticator: Authenticator,
+        senders: Senders,
         budget: Budget,
         *,
         health: Health,
         telemetry: Telemetry,
         config: CollectorConfig,
+        keep_original: KeepOriginal | None = None,
     ) -> None:
         """Everything that is needed is made by `app`."""
+        self._keep_original = keep_original
         self._intake = intake
-        self._authenticator = authenticator
+        self._senders = senders
         self._budget = budget
         self._health = health
         self._telemetry = telemetry
@@ -109,21 +113,27 @@ class HttpReceiver:
         if method != "POST":
             raise _NotAllowed("this path takes POST")
         key = presented_key(headers.get(b"authorization"), headers.get(b"x-api-key"))
-        sender = self._authenticator.known_sender(key) or await self._authenticator.sender(key)
+        sender = self._senders.known_sender(key) or await self._senders.sender(key)
         encoding = _encoding_of(headers)
         if encoding is None:
             raise UnsupportedMedia("the Content-Type has to be application/x-protobuf or application/json")
         compression = compression_of(headers.get(b"content-encoding"))
         with self._budget.open() as allowance:
-            body = await self._read_body(headers, receive, allowance)
+            original = body = await self._read_body(headers, receive, allowance)
             if compression is not None:
                 body = await decompressed(body, compression, self._max_body_bytes, allowance)
-            if signal == "traces":
-                return receipt_body(await self._intake.take_spans(body, encoding, sender, "http"), encoding)
-            if signal == "logs":
-                return receipt_body(await self._intake.take_logs(body, encoding, sender, "http"), encoding, signal)
-            self._intake.drop_records(body, encoding, signal, "http")
-            return b"{}" if encoding == "json" else b""
+            answer = await self._taken(signal, body, encoding, sender)
+        if self._keep_original is not None and body:
+            self._keep_original(Original(signal, original, _CONTENT_TYPES[encoding].decode(), compression))
+        return answer
+
+    async def _taken(self, signal: Signal, body: bytes, encoding: Encoding, sender: Sender) -> bytes:
+        if signal == "traces":
+            return receipt_body(await self._intake.take_spans(body, encoding, sender, "http"), encoding)
+        if signal == "logs":
+            return receipt_body(await self._intake.take_logs(body, encoding, sender, "http"), encoding, signal)
+        self._intake.drop_records(body, encoding, signal, "http")
+        return b"{}" if encoding == "json" else b""
 
     async def _read_body(self, headers: Headers, receive: Receive, allowance: Allowance) -> bytes:
         if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
