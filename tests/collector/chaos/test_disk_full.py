@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from tests.collector.chaos.accounts import audit
 from tests.collector.chaos.sending import Senders
+from tests.collector.chaos.test_database_away import locked_file
 from tests.collector.emitting import calls
 from tests.collector.running import Child, Http, wait_for
 
@@ -77,6 +78,30 @@ def test_a_kill_on_a_full_disk_costs_nothing(tmp_path: Path, sqlite_url: str, sq
             child.kill()
             child = Child(tmp_path, **addresses)
             child.started()
+    assert child.terminate() == 0
+
+    audit(sqlite_engine, senders.told.acknowledged, tmp_path / "spool")
+
+
+def test_a_spool_at_its_limit_is_refused_and_counted_and_costs_nothing(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
+) -> None:
+    child = Child(tmp_path, FAREBOX_SPOOL_MAX_BYTES="100000")
+    http = child.started()
+    with Senders(http.port, child.grpc_address, seed=7) as senders:
+        wait_for(lambda: len(senders.told.acknowledged) > 100)
+        with locked_file(tmp_path / "farebox.db"):
+            wait_for(lambda: senders.told.failed_tries > 20)
+            refusal = http.post(calls([2**62]))
+            ready = http.get("/readyz")
+            refused = metric(http, "otelcol_receiver_refused_spans_total")
+        assert (refusal.status, refusal.headers["retry-after"]) == (503, "2")
+        assert ready.status == 200
+        assert any("% full" in text for text in ready.json["degraded"])
+        assert ready.json["pending_bytes"] <= 100_000
+        assert refused > 20
+        known = len(senders.told.acknowledged)
+        wait_for(lambda: len(senders.told.acknowledged) > known + 200)
     assert child.terminate() == 0
 
     audit(sqlite_engine, senders.told.acknowledged, tmp_path / "spool")
