@@ -239,7 +239,7 @@ def opener(clients: Clients) -> endings.Open:
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
-def test_a_endings_its_span_once(
+def test_a_stream_ends_its_span_once(
     clients: Clients, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(opener(clients))
@@ -253,7 +253,7 @@ def test_a_endings_its_span_once(
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), endings.ASYNC.values(), ids=endings.ASYNC)
-def test_an_async_endings_its_span_once(
+def test_an_async_stream_ends_its_span_once(
     provider: FakeProvider, recorder: Recorder, end: Callable[[endings.Open], Awaitable[None]], outcome: str | None
 ) -> None:
     async def run() -> None:

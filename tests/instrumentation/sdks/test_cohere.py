@@ -309,7 +309,7 @@ def opener(client: Any, version: str) -> endings.Open:
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize(("end", "outcome"), SYNC_ENDS.values(), ids=SYNC_ENDS)
-def test_a_endings_its_span_once(
+def test_a_stream_ends_its_span_once(
     request: pytest.FixtureRequest,
     recorder: Recorder,
     version: str,
@@ -328,7 +328,7 @@ def test_a_endings_its_span_once(
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize(("end", "outcome"), ASYNC_ENDS.values(), ids=ASYNC_ENDS)
-def test_an_async_endings_its_span_once(
+def test_an_async_stream_ends_its_span_once(
     provider: FakeCohere,
     recorder: Recorder,
     version: str,

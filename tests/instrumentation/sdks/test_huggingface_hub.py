@@ -259,7 +259,7 @@ def opener(client: Any) -> endings.Open:
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), SYNC_ENDS.values(), ids=SYNC_ENDS)
-def test_a_endings_its_span_once(
+def test_a_stream_ends_its_span_once(
     client: InferenceClient, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(opener(client))
@@ -271,7 +271,7 @@ def test_a_endings_its_span_once(
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), ASYNC_ENDS.values(), ids=ASYNC_ENDS)
-def test_an_async_endings_its_span_once(
+def test_an_async_stream_ends_its_span_once(
     provider: FakeInference,
     recorder: Recorder,
     end: Callable[[endings.Open], Awaitable[None]],

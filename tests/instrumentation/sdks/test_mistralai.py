@@ -312,7 +312,7 @@ def test_an_answer_that_the_sdk_cannot_read_was_billed(client: Mistral, recorder
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
-def test_a_endings_its_span_once(
+def test_a_stream_ends_its_span_once(
     client: Mistral, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(lambda behavior: client.chat.stream(model=f"{behavior}:{MODEL}" if behavior else MODEL, messages=MESSAGES))
@@ -326,7 +326,7 @@ def test_a_endings_its_span_once(
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), endings.ASYNC.values(), ids=endings.ASYNC)
-def test_an_async_endings_its_span_once(
+def test_an_async_stream_ends_its_span_once(
     provider: FakeMistral, recorder: Recorder, end: Callable[[endings.Open], Awaitable[None]], outcome: str | None
 ) -> None:
     async def run() -> None:

@@ -199,7 +199,7 @@ def opener(client: Any) -> endings.Open:
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), endings.SYNC.values(), ids=endings.SYNC)
-def test_a_endings_its_span_once(
+def test_a_stream_ends_its_span_once(
     client: ollama.Client, recorder: Recorder, end: Callable[[endings.Open], None], outcome: str | None
 ) -> None:
     end(opener(client))
@@ -213,7 +213,7 @@ def test_a_endings_its_span_once(
 
 @pytest.mark.usefixtures("no_faults")
 @pytest.mark.parametrize(("end", "outcome"), endings.ASYNC.values(), ids=endings.ASYNC)
-def test_an_async_endings_its_span_once(
+def test_an_async_stream_ends_its_span_once(
     provider: FakeOllama, recorder: Recorder, end: Callable[[endings.Open], Awaitable[None]], outcome: str | None
 ) -> None:
     async def run() -> None:
