@@ -6,11 +6,12 @@ start. The file holds reduced spans and hashed keys, never raw bytes; it is read
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -113,8 +114,9 @@ def open_spool_file(folder: Path) -> sqlite3.Connection:
     """Open the file for writing, and make it when it is not there.
 
     A file that SQLite cannot read, or whose pages do not fit together, is set aside under a name that says so, with an
-    error in the log: the collector starts, because refusing every sender would lose more. Looking at all pages takes
-    an eighth of a second for 512 MiB that the system has in memory.
+    error in the log: the collector starts, because refusing every sender would lose more. The batches that can still
+    be read go into the new file. Looking at all pages takes an eighth of a second for 512 MiB that the system has in
+    memory.
     """
     path = folder / FILE_NAME
     try:
@@ -124,7 +126,9 @@ def open_spool_file(folder: Path) -> sqlite3.Connection:
             raise
         aside = _set_aside(path)
         logger.error("the spool %s is damaged (%s); it is set aside as %s and a new one is made", path, error, aside)
-        return _opened(path)
+        connection = _opened(path)
+        logger.error("%d waiting spans of %s can be read and are in the new one", _salvage(aside, connection), aside)
+        return connection
 
 
 def open_for_reading(folder: Path) -> sqlite3.Connection:
@@ -161,6 +165,40 @@ def _set_aside(path: Path) -> Path:
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     return aside
+
+
+def _salvage(damaged: Path, connection: sqlite3.Connection) -> int:
+    """Take over the batches that can be read, and answer how many spans they hold.
+
+    They get new ids, since those of a damaged file are no facts; what of them is booked already, the books know.
+    """
+    salvaged = 0
+    connection.execute("BEGIN IMMEDIATE")
+    for sender, received_at_us, spans in _legible_batches(damaged):
+        insert_batches(connection, last_batch_id(connection) + 1, [batch_row(sender, received_at_us, spans)])
+        salvaged += len(spans)
+    add_to_counters(connection, {"accepted": salvaged})
+    connection.execute("COMMIT")
+    return salvaged
+
+
+def _legible_batches(damaged: Path) -> Iterator[tuple[Sender, int, list[Span]]]:
+    """Read from each end of the table up to the damage."""
+    source = sqlite3.connect(f"{damaged.absolute().as_uri()}?mode=ro", uri=True)
+    source.execute("PRAGMA writable_schema = ON")  # lets SQLite read a file that is shorter than it says
+    seen: set[int] = set()
+    for order in ("ASC", "DESC"):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            for batch_id, org_id, org, key_id, received_at_us, payload in source.execute(
+                f"SELECT id, org_id, org, key_id, received_at_us, payload FROM batches ORDER BY id {order}"
+            ):
+                known = (org_id, received_at_us, org, payload)
+                if batch_id in seen or tuple(map(type, known)) != (int, int, str, bytes):
+                    continue
+                seen.add(batch_id)
+                if spans := _readable_spans(payload):
+                    yield Sender(org_id, org, key_id), received_at_us, spans
+    source.close()
 
 
 def damaged_files(folder: Path) -> list[str]:

@@ -15,11 +15,12 @@ from sqlalchemy import Engine
 
 from farebox_collector.spans import AttributeValue, Sender, Span
 from farebox_collector.spool import Spool
+from farebox_ledger.usage import org_id_of
 from tests.collector.chaos.accounts import audit
 from tests.collector.emitting import Emitted, calls
 from tests.collector.running import Child, config_for, rows, running
 
-ACME = Sender(7, "acme", "key_1")
+ACME = Sender(org_id_of("acme"), "acme", "key_1")
 RECEIVED_US = 1_763_690_000_000_000
 LIMIT = 10_000_000
 ATTRIBUTES: dict[str, AttributeValue] = {
@@ -111,25 +112,27 @@ def stubbed(path: Path) -> None:
 
 
 DAMAGES = {
-    "its first page": overwritten(0.0),
-    "a page in the middle": overwritten(0.5),
-    "the last page": overwritten(0.999),
-    "half of it gone": shortened,
-    "something else": replaced,
-    "a stub": stubbed,
+    "its first page": (overwritten(0.0), 0),
+    "a page in the middle": (overwritten(0.5), 300),
+    "the last page": (overwritten(0.999), 300),
+    "half of it gone": (shortened, 100),
+    "something else": (replaced, 0),
+    "a stub": (stubbed, 0),
 }
+"""What is done to the file, and how many of its 400 spans have to be readable all the same."""
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_damaged_spool_is_set_aside_and_named_and_the_collector_serves(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    damage, readable = DAMAGES[name]
     config = config_for(tmp_path, database_url=sqlite_url)
     before = Spool(config.spool_dir, LIMIT)
     for number in range(1, 400, 4):
         append(before, *range(number, number + 4))
     before.close()
-    DAMAGES[name](config.spool_dir / "spool.db")
+    damage(config.spool_dir / "spool.db")
     damaged = (config.spool_dir / "spool.db").read_bytes()
 
     with running(config) as collector:
@@ -142,7 +145,12 @@ def test_a_damaged_spool_is_set_aside_and_named_and_the_collector_serves(
     assert aside.name in caplog.text
     assert (ready.status, ready.json["status"]) == (200, "degraded")
     assert ready.json["degraded"] == [f"a damaged spool was set aside, and spans in it may not be booked: {aside.name}"]
-    audit(sqlite_engine, [Emitted(number).span_id for number in (1000, 1001)], config.spool_dir)
+    sent = [Emitted(number).span_id for number in (1000, 1001)]
+    salvaged = {bytes(span_id) for (span_id,) in rows(sqlite_engine, "span_id")} - set(sent)
+    assert len(salvaged) >= readable
+    assert salvaged <= {span(number).span_id for number in range(1, 401)}
+    assert f"{len(salvaged)} waiting spans" in caplog.text
+    audit(sqlite_engine, [*sent, *salvaged], config.spool_dir)
 
 
 def test_readiness_is_whole_again_when_the_damaged_file_is_taken_away(tmp_path: Path, sqlite_url: str) -> None:
