@@ -141,6 +141,9 @@ def read_usage(usage: Any, reading: Reading) -> None:
     reading.put(spans.OUTPUT_TOKENS, output_tokens)
     _read_input_details(inside, reading)
     _read_output_details(inside, reading)
+    # Perplexity's own: the searches of a deep research, and the size that they are billed by.
+    reading.put(spans.WEB_SEARCHES, inside.get("num_search_queries"))
+    reading.put(spans.SEARCH_CONTEXT_SIZE, inside.get("search_context_size"))
     if (cost := inside.get("cost")) is not None:
         read_cost(cost, reading)
 

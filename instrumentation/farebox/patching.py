@@ -5,8 +5,6 @@ what was patched and what was not, and why, for `farebox doctor`. A target is pa
 of its SDK. Until an SDK is imported nothing is imported here but what the interpreter has loaded anyway.
 """
 
-from __future__ import annotations
-
 import sys
 
 from farebox.sdks import SDKS
@@ -31,7 +29,7 @@ class Patch:
 
     __slots__ = ("original", "reason", "sdk", "state", "switch", "target", "was_inherited", "wrapper")
 
-    def __init__(self, sdk: str, target: Target) -> None:
+    def __init__(self, sdk: str, target: "Target") -> None:
         self.sdk = sdk
         self.target = target
         self.state = WAITING
@@ -86,8 +84,8 @@ class _Finder:
     """Sees each import first; all but the watched ones pass after one look into a dict."""
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        self, name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
         if name in _watched_roots:
             _guarded(lambda: _load(name), "patching.load")
         if name not in _watched_modules:
@@ -101,17 +99,17 @@ class _Finder:
 class _Loader:
     """Runs the module as its own loader would, then has its targets patched."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: "Any") -> None:
         self._loader = loader
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> "Any":
         return getattr(self._loader, name)
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
         made: ModuleType | None = self._loader.create_module(spec)
         return made
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: "ModuleType") -> None:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
@@ -119,7 +117,7 @@ class _Loader:
         _guarded(lambda: _patch_module(module.__name__), "patching.patch")
 
 
-def _spec_of_others(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
+def _spec_of_others(name: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
     for finder in list(sys.meta_path):
         if isinstance(finder, _Finder):
             continue
@@ -158,7 +156,7 @@ def _patch_module(name: str) -> None:
         _guarded(lambda patch=patch: _wrap(patch, sys.modules[name]), "patching.wrap")  # type: ignore[misc]
 
 
-def _wrap(patch: Patch, module: ModuleType) -> None:
+def _wrap(patch: Patch, module: "ModuleType") -> None:
     from farebox import metering
 
     owner, attribute = _find_owner(module, patch.target.attribute)
@@ -191,7 +189,7 @@ def _unwrap(patch: Patch) -> None:
         setattr(owner, attribute, patch.original)
 
 
-def _find_owner(module: ModuleType | None, path: str) -> tuple[Any, str]:
+def _find_owner(module: "ModuleType | None", path: str) -> "tuple[Any, str]":
     """The object that holds the last name of a dotted path, and that name; None where the path breaks off."""
     owner: Any = module
     *outer, last = path.split(".")
@@ -200,7 +198,7 @@ def _find_owner(module: ModuleType | None, path: str) -> tuple[Any, str]:
     return owner, last
 
 
-def _guarded(action: Callable[[], None], place: str) -> None:
+def _guarded(action: "Callable[[], None]", place: str) -> None:
     try:
         action()
     except Exception:  # noqa: BLE001 - the import of the app's SDK must succeed whatever happens here

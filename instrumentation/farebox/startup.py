@@ -5,8 +5,6 @@ out: the post-import hooks of `farebox.patching`. It never raises and imports no
 an LLM SDK pays for a few dictionary entries.
 """
 
-from __future__ import annotations
-
 import os
 
 TRUE_WORDS = ("1", "true", "yes", "on")

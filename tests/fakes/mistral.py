@@ -64,6 +64,8 @@ TRANSCRIPTION: Usage = {
     "completion_tokens": 635,
     "total_tokens": 3264,
 }
+#: The end of a stream of speech; the characters of the text are what is billed.
+SPEECH: Usage = {"prompt_tokens": 9, "completion_tokens": 70, "total_tokens": 79}
 
 
 class _Handler(Handler):
@@ -164,6 +166,14 @@ class _Handler(Handler):
         self._answer({**body, "usage": TRANSCRIPTION}, TRANSCRIPTION)
 
     def _speech(self, _: re.Match[str]) -> None:
+        if self.stream:
+            self._log(200, response_model=self.model, usage=SPEECH)
+            events: list[Event] = [
+                ("speech.audio.delta", {"type": "speech.audio.delta", "audio_data": "SUQz"}),
+                ("speech.audio.done", {"type": "speech.audio.done", "usage": SPEECH}),
+            ]
+            self._send_stream(iter(events))
+            return
         self._answer({"audio_data": "SUQz"}, {"input_characters": len(self.body["input"])})
 
 

@@ -29,12 +29,16 @@ NEVER_STREAMED = frozenset({
     "generate_content (batch)",
 })  # fmt: skip
 #: SDK and operation → modes that it does not offer.
+STREAMS = frozenset({"sync stream", "async stream"})
 NEVER: Mapping[tuple[str, str], frozenset[str]] = {
-    ("groq", "speech"): frozenset({"sync stream", "async stream"}),
-    ("groq", "transcription"): frozenset({"sync stream", "async stream"}),
-    ("openai", "speech"): frozenset({"sync stream", "async stream"}),
-    ("together", "image_generation"): frozenset({"sync stream", "async stream"}),
-    ("together", "transcription"): frozenset({"sync stream", "async stream"}),
+    ("bedrock", "image_generation"): STREAMS,
+    ("google_genai", "image_generation"): STREAMS,
+    ("huggingface_hub", "speech"): STREAMS,
+    ("groq", "speech"): STREAMS,
+    ("groq", "transcription"): STREAMS,
+    ("openai", "speech"): STREAMS,
+    ("together", "image_generation"): STREAMS,
+    ("together", "transcription"): STREAMS,
 }
 #: Every way in which a stream of text can end is to be tested; a sync one is cancelled by nobody.
 CHATS = frozenset({"chat", "generate_content"})
@@ -43,6 +47,12 @@ ENDS: Mapping[str, tuple[str, ...]] = {
     "async": ("completed", "error"),
     "sync stream": ("completed", "closed_early", "dropped", "error"),
     "async stream": OUTCOMES,
+}
+#: Ends that an SDK does not let be told from another: its generator stands before what is metered. In Cohere's a stream
+#: that is dropped is closed, in Hugging Face's one that is closed is dropped.
+NEVER_ENDS: Mapping[str, frozenset[str]] = {
+    "cohere": frozenset({"dropped"}),
+    "huggingface_hub": frozenset({"closed_early"}),
 }
 #: SDKs without an async client.
 SYNC_ONLY = frozenset({"bedrock"})
@@ -100,7 +110,7 @@ def _content(sdk: str, operation: str, mode: str, cells: set[Cell]) -> str:
     seen = [LETTERS[outcome] for outcome in OUTCOMES if Cell(sdk, operation, mode, outcome) in cells]
     is_stream, is_async = mode.endswith("stream"), mode.startswith("async")
     if seen:
-        ends = ENDS[mode] if operation in CHATS else ()
+        ends = [end for end in ENDS[mode] if end not in NEVER_ENDS.get(sdk, ())] if operation in CHATS else []
         return " ".join(seen + [f"**{LETTERS[end]}?**" for end in ends if LETTERS[end] not in seen])
     is_never = (is_stream and operation in NEVER_STREAMED) or (is_async and sdk in SYNC_ONLY)
     return NOT_OFFERED if is_never or mode in NEVER.get((sdk, operation), ()) else UNTESTED

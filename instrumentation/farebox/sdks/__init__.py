@@ -4,8 +4,6 @@ A file consists of TARGETS (what to wrap), `read_request`, `read_response` and `
 or another file.
 """
 
-from __future__ import annotations
-
 TYPE_CHECKING = False  # importing `typing` would cost every interpreter that has the hook
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
         """
 
         TESTED: tuple[str, str]
-        TARGETS: Sequence[Target]
+        TARGETS: "Sequence[Target]"
 
         def read_request(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request | None: ...
 
@@ -57,7 +55,7 @@ class Target:
 
 
 #: SDK file → the import that makes us load it.
-SDKS: Mapping[str, str] = {
+SDKS: "Mapping[str, str]" = {
     "anthropic": "anthropic",
     "azure_ai_inference": "azure.ai.inference",
     "bedrock": "botocore",

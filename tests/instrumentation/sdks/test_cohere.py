@@ -211,8 +211,15 @@ def test_a_raw_stream_is_one_span(v2: cohere.ClientV2, recorder: Recorder) -> No
 
 
 @pytest.mark.usefixtures("no_faults")
-def test_a_stream_of_the_old_generate_says_no_usage(v1: cohere.Client, recorder: Recorder) -> None:
-    assert list(v1.generate_stream(prompt="Hi", model="command"))
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_stream_of_the_old_generate_says_no_usage(
+    provider: FakeCohere, v1: cohere.Client, recorder: Recorder, is_async: bool
+) -> None:
+    async def run() -> list[Any]:
+        async with cohere.AsyncClient(api_key="k", base_url=provider.url) as client:
+            return [event async for event in client.generate_stream(prompt="Hi", model="command")]
+
+    assert asyncio.run(run()) if is_async else list(v1.generate_stream(prompt="Hi", model="command"))
 
     assert recorder.usage() == {}
     assert recorder.one().name == "text_completion command"

@@ -423,9 +423,13 @@ def test_each_answer_of_a_batch_is_booked_once(fake: FakeGoogle, recorder: Recor
     assert first["gen_ai.response.id"] != second["gen_ai.response.id"]
 
 
-def test_a_batch_of_embeddings_is_booked(client: genai.Client, recorder: Recorder) -> None:
-    client.batches.get(name="batches/embeddings-1")
-    client.batches.get(name="batches/embeddings-1")
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_batch_of_embeddings_is_booked(client: genai.Client, recorder: Recorder, is_async: bool) -> None:
+    name = f"batches/embeddings-{is_async}"
+    if is_async:
+        run_async(client, lambda opened: opened.batches.get(name=name))
+    client.batches.get(name=name)
+    client.batches.get(name=name)
 
     assert recorder.one().attributes["gen_ai.operation.name"] == "embeddings"
     assert recorder.usage() == {"input_tokens": 6}

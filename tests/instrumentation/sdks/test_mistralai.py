@@ -416,3 +416,34 @@ def test_a_fault_of_ours_changes_nothing(
 
 def test_every_method_is_patched_and_restored() -> None:
     assert_every_target_is_patched_and_restored("mistralai")
+
+
+@pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_stream_of_speech_is_one_span_with_its_characters(
+    provider: FakeMistral, recorder: Recorder, is_async: bool
+) -> None:
+    asked: Any = {"model": "voxtral-tts-2603", "input": "What does a ride cost?", "stream": True}
+
+    async def run() -> list[Any]:
+        async with Mistral(api_key="k", server_url=provider.url) as client:
+            return [event async for event in await client.audio.speech.complete_async(**asked)]
+
+    if is_async:
+        events = asyncio.run(run())
+    else:
+        with Mistral(api_key="k", server_url=provider.url) as client:
+            events = list(client.audio.speech.complete(**asked))
+
+    assert len(events) == 2
+    assert recorder.usage() == {"input_characters": 22, "input_tokens": 9, "output_tokens": 70}
+    assert recorder.one().attributes["gen_ai.request.stream"] is True
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_a_speech_that_failed_bills_no_characters(client: Mistral, recorder: Recorder) -> None:
+    with pytest.raises(Exception, match="Invalid value"):
+        client.audio.speech.complete(model="fail-400", input="What does a ride cost?")
+
+    assert recorder.one().attributes["farebox.outcome"] == "error"
+    assert recorder.usage() == {}

@@ -122,8 +122,12 @@ def test_the_functions_of_the_module_are_metered(
 
 
 @pytest.mark.usefixtures("no_faults")
-def test_answers_of_a_system_one_model_are_counted(client: ollama.Client, recorder: Recorder) -> None:
-    client.systemone(model="gauge", state="Hi", questions={})
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_answers_of_a_system_one_model_are_counted(provider: FakeOllama, recorder: Recorder, is_async: bool) -> None:
+    if is_async:
+        asyncio.run(ollama.AsyncClient(host=provider.url).systemone(model="gauge", state="Hi", questions={}))
+    else:
+        ollama.Client(host=provider.url).systemone(model="gauge", state="Hi", questions={})
 
     assert recorder.usage() == {"input_tokens": 75, "output_tokens": 3}
 
