@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from farebox_ledger import repricing, upkeep
+from farebox_ledger.credits import ALLOCATE, EXPIRE, allocate_credits, expire_credits
 from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
 from farebox_ledger.store.engine import first_line, transaction
 from farebox_ledger.store.jobs import (
@@ -42,6 +43,8 @@ RECURRING: Final[Mapping[str, int]] = {
     upkeep.FOLD: 3600,
     upkeep.CHECK: 86_400,
     upkeep.PRUNE: 86_400,
+    ALLOCATE: 60,
+    EXPIRE: 300,
 }
 """The kinds that recur, each with the length of its period in seconds; they run for the whole system, one at a time."""
 
@@ -49,6 +52,8 @@ KINDS: Final[Mapping[str, Work]] = {
     repricing.KIND: repricing.reprice,
     upkeep.FOLD: upkeep.fold_rollups,
     upkeep.CHECK: upkeep.check_recent_rollups,
+    ALLOCATE: allocate_credits,
+    EXPIRE: expire_credits,
     upkeep.PRUNE: upkeep.prune(frozenset(RECURRING)),
 }
 """What this version of farebox knows to do."""

@@ -36,6 +36,11 @@ def line_amount(quantity: Decimal | int, unit_price: Decimal, multiplier: Decima
     return pico
 
 
+def converted(pico: int, rate: Decimal) -> int:
+    """Pico-units × rate in pico-units of what the rate leads to, rounded half-even; as large as it comes."""
+    return int(_EXACT.multiply(Decimal(pico), rate).to_integral_value(ROUND_HALF_EVEN, _EXACT))
+
+
 def to_pico(amount: Decimal) -> int:
     """Turn an amount in whole units into pico-units, rounding half-even below 1e-12.
 

@@ -1,7 +1,7 @@
 """Reads rows to change them and puts new values in their place, under the guards of law 6.
 
 `charges` is the only caller: it decides what changes. Here the old charge is kept, the version grows, and the rollups
-get the difference, all in the caller's transaction.
+and credit accounts get the difference, all in the caller's transaction.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, select
 
 from farebox_ledger.errors import NotFound
-from farebox_ledger.store.engine import refusals
+from farebox_ledger.store.credit_posting import ChangedRow, post_differences
+from farebox_ledger.store.engine import as_writer, refusals
 from farebox_ledger.store.rollups import Tally, post
 from farebox_ledger.store.rows import POSITION, RowValues, row_key, row_probes
 from farebox_ledger.store.schema import BOOKED_COLUMNS, CHARGE_COLUMNS, FACT_COLUMNS, charge_versions, usage_rows
@@ -62,7 +63,9 @@ def _read(connection: Connection, found: dict[tuple[int, bytes], StoredRow], *co
     columns = [usage_rows.c[name] for name in (*BOOKED_COLUMNS, "charge_version")]
     statement = select(*columns).where(*conditions).order_by(usage_rows.c.day, usage_rows.c.usage_id)
     # SQLite, where a writer is alone, leaves FOR UPDATE out.
-    for *values, version in connection.execute(statement.with_for_update()):
+    with as_writer(connection):
+        rows = connection.execute(statement.with_for_update()).all()
+    for *values, version in rows:
         found.setdefault((values[0], bytes(values[2])), StoredRow(_with_bytes(values), version))
 
 
@@ -82,7 +85,7 @@ def replace_rows(
         tally.add(new)
     ordered = sorted(changes, key=lambda change: row_key(change[1]))
     database = connection.dialect.name
-    with refusals():
+    with refusals(), as_writer(connection):
         connection.exec_driver_sql(
             _version_statement(database), [_old_version(old, new, cause, now_us) for old, new in ordered]
         )
@@ -91,6 +94,7 @@ def replace_rows(
             [(*new[3:], old.charge_version + 1, *new[:3], old.charge_version) for old, new in ordered],
         )
         post(connection, tally, writer_slot)
+        post_differences(connection, [ChangedRow(old.values, new, old.charge_version + 1) for old, new in ordered])
 
 
 @cache

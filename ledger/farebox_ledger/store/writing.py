@@ -1,4 +1,4 @@
-"""Books usage: rows, rollups, users and batch ids in the caller's one transaction, each span once.
+"""Books usage: rows, rollups, credit deductions, users and batch ids in the caller's one transaction, each span once.
 
 Bookings (an event and its charge) come in from the pipeline, the API and imports. What stands already is skipped, and
 only rows that were really inserted count. Charges are computed before and changed later elsewhere (`charges`).
@@ -36,6 +36,7 @@ from sqlalchemy.exc import DBAPIError
 
 from farebox_ledger.errors import InvalidInput
 from farebox_ledger.pricing.charge import Charge
+from farebox_ledger.store.credit_posting import post_deductions
 from farebox_ledger.store.engine import is_sqlite, refusals, transaction
 from farebox_ledger.store.rollups import Tally, post
 from farebox_ledger.store.rows import POSITION, Record, RowValues, event_of, row_key, row_probes, row_values
@@ -115,6 +116,7 @@ def book(
         for row in inserted:
             tally.add(row)
         post(connection, tally, writer_slot)
+        post_deductions(connection, inserted)
         note_users(connection, [booking.event for booking in bookings])
         if collector_id is not None:
             _record_batches(connection, collector_id, batch_ids)
