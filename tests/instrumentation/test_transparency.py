@@ -10,7 +10,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from opentelemetry import trace
+from opentelemetry import context, trace
 
 import farebox
 from farebox import metering, safety
@@ -224,10 +224,31 @@ def test_a_call_is_a_child_of_the_apps_span_even_when_that_is_not_sampled(
     for sampler in (ALWAYS_ON, ALWAYS_OFF):
         with TracerProvider(sampler=sampler).get_tracer("app").start_as_current_span("handler") as handler:
             chat(client_of(provider))
-            context = handler.get_span_context()
+            parent = handler.get_span_context()
             span = recorder.spans()[-1]
-            assert span.trace_id == f"{context.trace_id:032x}"
-            assert span.parent_span_id == f"{context.span_id:016x}"
+            assert span.trace_id == f"{parent.trace_id:032x}"
+            assert span.parent_span_id == f"{parent.span_id:016x}"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "suppress_instrumentation",
+        "suppress_language_model_instrumentation",
+        "opentelemetry.genai.client.inference.context",
+        context._SUPPRESS_INSTRUMENTATION_KEY,
+    ],
+)
+def test_a_call_that_others_leave_out_is_still_paid_for(provider: FakeProvider, recorder: Recorder, key: str) -> None:
+    """Frameworks set these around calls that they report themselves; no use of a model may be lost by that."""
+    token = context.attach(context.set_value(key, True))
+    try:
+        chat(client_of(provider))
+        list(chat(client_of(provider), stream=True))
+    finally:
+        context.detach(token)
+
+    assert [span.attributes["gen_ai.usage.output_tokens"] for span in recorder.spans()] == [300, 300]
 
 
 def test_a_seeded_random_gives_no_two_spans_the_same_id(provider: FakeProvider, recorder: Recorder) -> None:
