@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -128,6 +129,8 @@ def running(config: CollectorConfig) -> Iterator[Running]:
 class Child:
     """A collector as a process of its own, as its user starts it."""
 
+    command = "collector"
+
     def __init__(self, folder: Path, **environment: str) -> None:
         given = {name: value for name, value in os.environ.items() if not name.startswith(("FAREBOX_", "OTEL_"))}
         settings = {
@@ -138,7 +141,11 @@ class Child:
             "FAREBOX_DEFAULT_ORG": "acme",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "import sys, farebox_collector.commands as c; sys.exit(c.collector(sys.argv[1:]))"],
+            [
+                sys.executable,
+                "-c",
+                f"import sys, farebox_collector.commands as c; sys.exit(c.{self.command}(sys.argv[1:]))",
+            ],
             env={**given, **settings, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -149,7 +156,8 @@ class Child:
         """Wait for the start line and answer the HTTP port behind it."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        match = re.fullmatch(r"farebox collector: grpc 127\.0\.0\.1:(\d+), http 127\.0\.0\.1:(\d+)\n", line)
+        said = rf"farebox {self.command}: grpc 127\.0\.0\.1:(\d+), http 127\.0\.0\.1:(\d+)(, to http://\S+)?\n"
+        match = re.fullmatch(said, line)
         assert match is not None, f"{line!r} {self.end()}"
         self.grpc_address = f"127.0.0.1:{match[1]}"
         return Http(int(match[2]))
@@ -167,6 +175,32 @@ class Child:
         """Wait for the process to end by itself: exit code, standard output, standard error."""
         out, err = self.process.communicate(timeout=TIMEOUT_S)
         return self.process.returncode, out, err
+
+
+class Forward(Child):
+    """A forwarder as a process of its own, beside the gateway that it is told."""
+
+    command = "forward"
+
+    def __init__(self, folder: Path, gateway_port: int, **environment: str) -> None:
+        gateway = f"http://127.0.0.1:{gateway_port}"
+        unused = {"FAREBOX_DATABASE_URL": "", "FAREBOX_DEFAULT_ORG": ""}
+        super().__init__(folder, **{**unused, "FAREBOX_GATEWAY_ENDPOINT": gateway, **environment})
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def metric(http: Http, name: str) -> float:
+    """The value of a metric, named with its labels as Prometheus writes them; 0 when it is not there."""
+    for line in http.get("/metrics").body.decode().splitlines():
+        if line.startswith(f"{name} "):
+            return float(line.rpartition(" ")[2])
+    return 0.0
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
