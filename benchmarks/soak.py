@@ -1,12 +1,15 @@
 """Does a collector stay as it is? Memory, spool, answers and backlog over half an hour of steady traffic.
 
-Run: .venv/bin/python benchmarks/soak.py [--minutes 30] [--rate 200] [--database URL] [--json]
+Run: .venv/bin/python benchmarks/soak.py [--minutes 30] [--rate 200] [--database URL] [--backlog SPANS] [--json]
 
 A `farebox collector` of its own on SQLite (or on the empty database that --database names) takes the requests of eight
 senders, each sending one batch a second as a batching exporter does: half of them over gRPC, half over HTTP, a quarter
 with nine spans of others beside each call. Every ten seconds its memory, its spool and what waits to be booked are
 read. At the end it is told to end, and what is booked is compared with what was acknowledged. Everything is local and
 removed at the end. Ctrl-C ends the run early, with the same report.
+
+With --backlog 1080000 it starts on what an outage of the database of an hour at 300 spans/s leaves in the spool, and
+says how long the start takes and how fast it is booked.
 """
 
 from __future__ import annotations
@@ -28,12 +31,14 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.ingest import memory_mib, process_cpu_s
+from benchmarks.ingest import SELECTION, SENDER, memory_mib, process_cpu_s
 from benchmarks.traffic import MARK, Kind, request
 from sqlalchemy import text
 from tests.collector.running import PROTOBUF, Child
 
+from farebox_collector.decode import decode_protobuf
 from farebox_collector.spool import Spool
+from farebox_collector.spool.file import add_to_counters, batch_row, insert_batches, open_spool_file
 from farebox_ledger.store.engine import open_engine
 
 SENDERS: Final = 8
@@ -91,20 +96,39 @@ class Report(msgspec.Struct):
     exit_code: int
 
 
+class Backlog(msgspec.Struct):
+    """A start on a spool that is full of waiting spans."""
+
+    spans: int
+    spool_file_mib: float
+    start_s: float
+    booked_per_s: float
+    rss_peak_mib: float
+    rows_booked: int
+    exit_code: int
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--rate", type=float, default=200.0, help="spans a second, of all senders together")
     parser.add_argument("--database", help="URL of an empty database; an SQLite file of its own by default")
+    parser.add_argument("--backlog", type=int, metavar="SPANS", help="start on so many waiting spans instead")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     asked = parser.parse_args()
+    report: Report | Backlog
     with tempfile.TemporaryDirectory(prefix="farebox-soak-") as folder:
-        report = soak(Path(folder), asked.minutes, asked.rate, asked.database)
+        if asked.backlog:
+            report = catch_up(Path(folder), asked.backlog, asked.database)
+            is_good = report.rows_booked == report.spans
+        else:
+            report = soak(Path(folder), asked.minutes, asked.rate, asked.database)
+            is_good = report.lost_calls == report.conservation_difference == 0
     if asked.json:
         print(msgspec.json.format(msgspec.json.encode(report), indent=1).decode())
     else:
         show(report)
-    sys.exit(0 if report.lost_calls == report.conservation_difference == report.exit_code == 0 else 1)
+    sys.exit(0 if is_good and report.exit_code == 0 else 1)
 
 
 def soak(folder: Path, minutes: float, rate: float, database: str | None) -> Report:
@@ -146,6 +170,38 @@ def soak(folder: Path, minutes: float, rate: float, database: str | None) -> Rep
         cpu_us_per_span=cpu_s / spans * 1e6,
         exit_code=exit_code,
     )
+
+
+def catch_up(folder: Path, spans: int, database: str | None) -> Backlog:
+    url = database or f"sqlite:///{folder / 'farebox.db'}"
+    (folder / "spool").mkdir()
+    _fill(folder / "spool", spans)
+    spool_file_mib = _spool_file_mib(folder / "spool")
+    started = time.monotonic()
+    child = Child(folder, FAREBOX_DATABASE_URL=url)
+    http = child.started()
+    start_s = time.monotonic() - started
+    while http.get("/readyz").json["pending_spans"]:
+        time.sleep(0.5)
+    took_s = time.monotonic() - started - start_s
+    peak_mib = memory_mib(child.process.pid, "VmHWM")
+    exit_code = child.terminate()
+    return Backlog(spans, spool_file_mib, start_s, spans / took_s, peak_mib, _rows(url), exit_code)
+
+
+def _fill(folder: Path, spans: int) -> None:
+    """Write the spool that a collector leaves behind whose database was away."""
+    connection = open_spool_file(folder)
+    connection.execute("BEGIN")
+    template = request("llm", 25)
+    for first in range(0, spans, 25):
+        now_us = time.time_ns() // 1000
+        body = template.replace(MARK, b"%08x" % next(_marks))
+        decoded = decode_protobuf(body, SELECTION, now_us).spans[: spans - first]
+        insert_batches(connection, first // 25 + 1, [batch_row(SENDER, now_us, decoded)])
+    add_to_counters(connection, {"accepted": spans})
+    connection.execute("COMMIT")
+    connection.close()
 
 
 async def _load(
@@ -275,7 +331,7 @@ def _conservation_difference(folder: Path) -> int:
     return difference
 
 
-def show(report: Report) -> None:
+def show(report: Report | Backlog) -> None:
     for name, value in msgspec.structs.asdict(report).items():
         label = name.replace("_", " ")
         print(f"{label:<28}{value:12.2f}" if isinstance(value, float) else f"{label:<28}{value:12}")
