@@ -46,15 +46,18 @@ _watched_modules: dict[str, list[Patch]] = {}
 _off: dict[str, str] = {}
 
 
-def install() -> None:
+def install() -> "_Finder":
     """Patch the SDKs that are imported already, and watch for the imports of the others. Twice is as once."""
-    if any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        return
+    for known in sys.meta_path:
+        if isinstance(known, _Finder):
+            return known
     _watched_roots.update({root: sdk for sdk, root in SDKS.items()})
-    sys.meta_path.insert(0, _Finder())
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
     for root in list(_watched_roots):
         if root in sys.modules:
             _guarded(lambda root=root: _load(root), "patching.load")  # type: ignore[misc]
+    return finder
 
 
 def remove() -> None:

@@ -42,7 +42,67 @@ def test_switched_off_the_hook_loads_nothing_of_ours(tmp_path: Path, value: str)
 
 @pytest.mark.parametrize("value", ["1", "true", "Yes", " ON "])
 def test_switched_on_the_hook_loads_only_the_watcher(tmp_path: Path, value: str) -> None:
-    assert loaded(tmp_path, FAREBOX_ENABLED=value) == {"farebox", "farebox.startup", "farebox.patching"}
+    assert loaded(tmp_path, FAREBOX_ENABLED=value) == {"farebox", "farebox.startup"}
+
+
+FINDERS = """
+    import sys
+    def finders():
+        return [type(finder).__name__ for finder in sys.meta_path if type(finder).__module__.startswith("farebox")]
+"""
+
+
+def test_the_first_sdk_puts_the_finder_of_the_patches_in_the_place_of_the_watcher(tmp_path: Path) -> None:
+    code = (
+        FINDERS
+        + """
+    before, place = finders(), [type(finder).__name__ for finder in sys.meta_path].index("_Watch")
+    import anthropic, openai
+    from openai._base_client import SyncAPIClient
+    after = finders(), type(sys.meta_path[place]).__name__
+    print(before, *after, hasattr(SyncAPIClient.request, "__wrapped__"))
+    import farebox
+    farebox.uninstrument()
+    print(finders(), hasattr(SyncAPIClient.request, "__wrapped__"))
+    """
+    )
+
+    done = processes.run(code, processes.environment(tmp_path))
+
+    assert done.stdout.splitlines() == ["['_Watch'] ['_Finder'] _Finder True", "[] False"], done.stderr
+
+
+def test_switching_off_before_any_sdk_is_imported_leaves_no_finder(tmp_path: Path) -> None:
+    code = (
+        FINDERS
+        + """
+    import farebox
+    farebox.uninstrument()
+    print(finders())
+    farebox.instrument()
+    print(finders())
+    import openai
+    print(hasattr(openai._base_client.SyncAPIClient.request, "__wrapped__"))
+    """
+    )
+
+    done = processes.run(code, processes.environment(tmp_path))
+
+    assert done.stdout.splitlines() == ["[]", "['_Finder']", "True"], done.stderr
+
+
+def test_an_sdk_is_imported_even_where_the_patches_cannot_be(tmp_path: Path) -> None:
+    code = """
+    import sys
+    sys.modules["farebox.patching"] = None  # its import raises
+    import openai
+    print(openai.OpenAI.__name__)
+    """
+
+    done = processes.run(code, processes.environment(tmp_path))
+
+    assert done.stdout == "OpenAI\n"
+    assert done.stderr.count("farebox: metering failed in startup") == 1
 
 
 def test_opentelemetry_switched_off_as_a_whole_switches_us_off(tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ A file consists of TARGETS (what to wrap), `read_request`, `read_response` and `
 or another file.
 """
 
+from farebox.startup import SDKS as SDKS
+
 TYPE_CHECKING = False  # importing `typing` would cost every interpreter that has the hook
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from typing import Any, Protocol
 
     from farebox.reading import Reading, Request
@@ -52,20 +54,3 @@ class Target:
         self.operation = operation
         self.is_stream = is_stream
         self.is_newer = is_newer
-
-
-#: SDK file → the import that makes us load it.
-SDKS: "Mapping[str, str]" = {
-    "anthropic": "anthropic",
-    "azure_ai_inference": "azure.ai.inference",
-    "bedrock": "botocore",
-    "cohere": "cohere",
-    "google_genai": "google.genai",
-    "groq": "groq",
-    "huggingface_hub": "huggingface_hub",
-    "litellm": "litellm",
-    "mistralai": "mistralai",
-    "ollama": "ollama",
-    "openai": "openai",
-    "together": "together",
-}
