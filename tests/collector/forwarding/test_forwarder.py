@@ -23,7 +23,7 @@ from farebox_ledger.store.scope import AllOrganizations
 from tests.collector.chaos.accounts import audit
 from tests.collector.chaos.sending import Senders
 from tests.collector.emitting import Emitted, calls, protobuf
-from tests.collector.forwarding.pretending import Pretended, Request
+from tests.collector.pretending import Pretended, Request
 from tests.collector.running import Forward, Http, Running, config_for, free_port, metric, rows, running, wait_for
 from tests.collector.test_auth import make_key
 from tests.collector.test_grpc import EXPORT
