@@ -1,6 +1,7 @@
 """Opens the database that FAREBOX_DATABASE_URL names, SQLite or PostgreSQL, and runs transactions on it.
 
-A URL comes in, connections inside a transaction go out. It reads no environment and knows no table.
+A URL comes in, connections inside a transaction go out. It reads no environment and knows no table. On PostgreSQL each
+transaction takes on the role of its scope, and `isolation` says what that role sees.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from platformdirs import user_data_path
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
 from farebox_ledger.errors import DatabaseNotReady, InvalidInput
-from farebox_ledger.store.scope import Scope
+from farebox_ledger.store.scope import AllOrganizations, OrgScope, Scope
 
 URL_VARIABLE: Final = "FAREBOX_DATABASE_URL"
 BUSY_TIMEOUT_S: Final = 10
 """How long a writer waits for SQLite's one write lock before it gives up."""
 
 OLDEST_SQLITE: Final = (3, 40, 0)
+TENANT_ROLE: Final = "farebox_tenant"
+WRITER_ROLE: Final = "farebox_writer"
+"""The roles of PostgreSQL that transactions take on: of one organization, and of all."""
+
 _EXAMPLES: Final = "expected sqlite:////path/to/farebox.db or postgresql://user:password@host/database"
 
 
@@ -47,16 +52,68 @@ def transaction(engine: Engine, scope: Scope, *, write: bool = False) -> Iterato
     """Run a block in one transaction: committed at its end, rolled back when it raises.
 
     Reads see one snapshot throughout. A write takes SQLite's write lock at once (`BEGIN IMMEDIATE`), because a
-    transaction that reads first and writes later could not wait for it.
+    transaction that reads first and writes later could not wait for it. On PostgreSQL the transaction sees what its
+    scope sees, by the server's own rules.
+
+    Raises:
+        TypeError: `scope` is no scope; nothing is run for nobody in particular.
+        DatabaseNotReady: the roles of row-level security are missing; the message names the cure.
     """
-    with engine.connect() as connection:
+    if not isinstance(scope, OrgScope | AllOrganizations):
+        raise TypeError(f"a transaction needs the scope that it runs in, got {scope!r}")
+    with owner_transaction(engine, write=write) as connection:
         connection.execution_options(farebox_scope=scope)
+        if not is_sqlite(connection):
+            _take_role(connection, scope)
+        yield connection
+
+
+@contextmanager
+def owner_transaction(engine: Engine, *, write: bool = False) -> Iterator[Connection]:
+    """Run a block as the database's own user, who owns the tables: for `migrations`, which makes them, alone."""
+    with engine.connect() as connection:
         if is_sqlite(connection):
             connection.execution_options(farebox_begin="BEGIN IMMEDIATE" if write else "BEGIN")
         elif not write:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         with connection.begin():
             yield connection
+
+
+@contextmanager
+def as_writer(connection: Connection) -> Iterator[None]:
+    """Let a block change rows that a tenant may only add to. The caller has checked that they are of its scope."""
+    scope = connection.get_execution_options().get("farebox_scope")
+    if is_sqlite(connection) or not isinstance(scope, OrgScope):
+        yield
+        return
+    connection.exec_driver_sql(_TAKE_ROLE, (WRITER_ROLE, ""))
+    yield  # a block that raises ends the transaction, and the role with it
+    _take_role(connection, scope)
+
+
+def release_role(connection: Connection) -> None:
+    """Become the database's own user for the rest of the transaction, as migrations have to be."""
+    if not is_sqlite(connection):
+        connection.execute(text("SET LOCAL ROLE NONE"))
+
+
+_TAKE_ROLE: Final = "SELECT set_config('role', %s, true), set_config('farebox.org', %s, true)"
+_NO_ROLE: Final = frozenset({"22023", "42501"})  # the role does not exist; this user may not take it on
+
+
+def _take_role(connection: Connection, scope: Scope) -> None:
+    """Take on the role of a scope until the transaction ends, in one message to the server."""
+    taken = (TENANT_ROLE, str(scope.org_id)) if isinstance(scope, OrgScope) else (WRITER_ROLE, "")
+    try:
+        connection.exec_driver_sql(_TAKE_ROLE, taken)
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) not in _NO_ROLE:
+            raise
+        raise DatabaseNotReady(
+            f"this user of the database cannot work as {taken[0]} ({first_line(error)}): run `farebox migrate` as the "
+            f"owner of the tables, and GRANT {TENANT_ROLE}, {WRITER_ROLE} to this user"
+        ) from error
 
 
 def is_sqlite(database: Engine | Connection) -> bool:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import NotSupportedError
 
 from farebox_ledger.charges import change_charges
-from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.engine import owner_transaction, transaction
+from farebox_ledger.store.isolation import isolate
 from farebox_ledger.store.querying import UsageFilter, list_usage
 from farebox_ledger.store.rollups import check_rollups, rebuild_rollups
 from farebox_ledger.store.schema import REFERENCE_TABLES, metadata
@@ -22,7 +23,7 @@ from tests.ledger.store.bookings import ACME, EVERYBODY, at, booking, event, ran
 @pytest.fixture
 def distributed(postgres_engine: Engine) -> Engine:
     """Put partitioned tables of the same columns, checks, keys and indexes in the place of the org-owned ones."""
-    with transaction(postgres_engine, EVERYBODY, write=True) as connection:
+    with owner_transaction(postgres_engine, write=True) as connection:
         for name, table in metadata.tables.items():
             if name in REFERENCE_TABLES:
                 continue
@@ -40,6 +41,7 @@ def distributed(postgres_engine: Engine) -> Engine:
                 index.create(connection)
             for number in range(3):
                 add_partition(connection, name, number, by_day="day" in table.c)
+        isolate(connection)
     return postgres_engine
 
 

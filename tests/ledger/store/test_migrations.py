@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, func, inspect, select, text
 
 from farebox_ledger.errors import DatabaseNotReady
 from farebox_ledger.store import migrations
-from farebox_ledger.store.engine import open_engine, transaction
+from farebox_ledger.store.engine import open_engine, owner_transaction, transaction
 from farebox_ledger.store.migrations import (
     VERSION_TABLE,
     downgrade,
@@ -103,7 +103,7 @@ def test_rows_of_before_are_counted_by_their_reason(engine: Engine) -> None:
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(empty_engine: Engine) -> None:
     def upgrade_and_fail() -> None:
-        with transaction(empty_engine, EVERYBODY, write=True) as connection:
+        with owner_transaction(empty_engine, write=True) as connection:
             upgrade(connection)
             raise ZeroDivisionError
 
@@ -172,7 +172,7 @@ def test_an_older_schema_names_the_command_that_cures_it(engine: Engine) -> None
 
 
 def test_another_applications_tables_stop_the_migration(empty_engine: Engine) -> None:
-    with transaction(empty_engine, EVERYBODY, write=True) as connection:
+    with owner_transaction(empty_engine, write=True) as connection:
         connection.execute(text("CREATE TABLE users (id INTEGER)"))
 
     with pytest.raises(DatabaseNotReady, match="'users' that farebox did not make"):
@@ -203,6 +203,7 @@ def test_org_owned_tables_lead_their_key_with_the_organization() -> None:
         "credit_transactions",
         "credit_allocations",
         "credit_marks",
+        "quarantined_spans",
     }
     for table in owned:
         assert next(iter(table.primary_key.columns)).name == "org_id", table.name
@@ -221,5 +222,5 @@ def _clauses(definition: str) -> tuple[str, ...]:
 
 
 def _set_revision(engine: Engine, revision: str) -> None:
-    with transaction(engine, EVERYBODY, write=True) as connection:
+    with owner_transaction(engine, write=True) as connection:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = :revision"), {"revision": revision})

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from farebox_ledger.errors import InvalidInput
 from farebox_ledger.pricing.charge import Charge
-from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.rollups import check_rollups
 from farebox_ledger.store.schema import booked_batches, rollup_day, rollup_day_by, usage_rows, writers
 from farebox_ledger.store.scope import OrgScope
@@ -358,7 +358,7 @@ def test_postgresql_refuses_to_empty_the_books(postgres_engine: Engine) -> None:
     for table in ("usage_rows", "charge_versions"):
         with (
             pytest.raises(IntegrityError, match="append-only"),
-            transaction(postgres_engine, EVERYBODY, write=True) as connection,
+            owner_transaction(postgres_engine, write=True) as connection,
         ):
             connection.execute(text(f"TRUNCATE {table}"))
 

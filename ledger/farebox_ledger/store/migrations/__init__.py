@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady
-from farebox_ledger.store.engine import first_line, is_sqlite, redacted, transaction
-from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.store.engine import first_line, is_sqlite, owner_transaction, redacted, release_role
+from farebox_ledger.store.isolation import isolate
 from farebox_ledger.store.tables import metadata
 
 if TYPE_CHECKING:  # Alembic takes 8 MB, and a database that is current needs none of it
@@ -35,7 +35,8 @@ def migrate(engine: Engine) -> None:
     """Bring the database to the newest schema, in one transaction; a second run, or one beside it, changes nothing.
 
     Raises:
-        DatabaseNotReady: the database cannot be reached, is newer than this farebox, or holds foreign tables.
+        DatabaseNotReady: the database cannot be reached, is newer than this farebox, or holds foreign tables; or the
+            roles of row-level security cannot be made, and the message holds the SQL for who can.
     """
     with _locked(engine) as connection:
         state = _state(connection)
@@ -67,21 +68,25 @@ def schema_state(engine: Engine) -> SchemaState:
     Raises:
         DatabaseNotReady: the database cannot be reached.
     """
-    with _reached(engine), transaction(engine, AllOrganizations()) as connection:
+    with _reached(engine), owner_transaction(engine) as connection:
         return _state(connection)
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Run the migrations up to a revision, inside the connection's transaction."""
+    """Run the migrations up to a revision, inside the connection's transaction; row-level security follows them."""
     from alembic import command
 
+    release_role(connection)
     command.upgrade(_config(connection), revision)
+    if not is_sqlite(connection):
+        isolate(connection)
 
 
 def downgrade(connection: Connection, revision: str) -> None:
     """Undo migrations down to a revision (`base`: all), inside the connection's transaction. Data is lost."""
     from alembic import command
 
+    release_role(connection)
     command.downgrade(_config(connection), revision)
 
 
@@ -109,7 +114,7 @@ def known_revisions() -> list[str]:
 
 @contextmanager
 def _locked(engine: Engine) -> Iterator[Connection]:
-    with _reached(engine), transaction(engine, AllOrganizations(), write=True) as connection:
+    with _reached(engine), owner_transaction(engine, write=True) as connection:
         if not is_sqlite(connection):
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         yield connection
