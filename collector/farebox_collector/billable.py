@@ -3,7 +3,8 @@
 All events of one trace come in, new ones and those in the books, in any order; one verdict each goes out. Nothing
 else decides: no clock, no arrival, no price. So any order and any batching of the same spans ends in the same bill.
 
-Links run through generative-AI spans only, since no other span is kept.
+Links run through generative-AI spans only, since no other span is kept. One call that two libraries tell in a trace
+each is judged apart, by its response id (`judge_across`): a pure function of what the traces' verdicts leave.
 
 There is no settle window either: a container whose calls have not come yet says `aggregate_only` at once, and its row
 is changed when they come. A window would need a clock, and then the bill would depend on when somebody looked.
@@ -19,6 +20,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from farebox_ledger.store.responses import TOLD_WITHIN_US
 from farebox_ledger.usage import QUANTITIES, BillingStatus, Reason, UsageEvent
 
 SLACK_US: Final = 1_000_000
@@ -37,7 +39,8 @@ MISSING_CHILDREN: Final = "missing_children"
 class Verdict(msgspec.Struct, frozen=True):
     """What becomes of an event. Without a reason it is billed by its own usage.
 
-    `covered_by` is the span that bills instead; it is billed itself. `detail` says by how much an outer span exceeds
+    `covered_by` is the span of this trace that stands for it and is billed, unless a span of another trace stands for
+    that one in turn; with `covering_trace` it is a span of that trace. `detail` says by how much an outer span exceeds
     what is billed below it.
     """
 
@@ -45,6 +48,7 @@ class Verdict(msgspec.Struct, frozen=True):
     reason: Reason | None = None
     covered_by: bytes | None = None
     detail: str | None = None
+    covering_trace: bytes | None = None
 
     @property
     def is_billed(self) -> bool:
@@ -54,6 +58,9 @@ class Verdict(msgspec.Struct, frozen=True):
 BILLED: Final = Verdict()
 
 Verdicts: TypeAlias = dict[bytes, Verdict]
+SpanKey: TypeAlias = tuple[bytes, bytes]
+"""Trace id and span id."""
+
 _Rank: TypeAlias = tuple[bool, int, int, bool, bytes]
 
 
@@ -87,6 +94,48 @@ def judge(events: Sequence[UsageEvent]) -> Verdicts:
 def is_missing_children(detail: str | None) -> bool:
     """Say whether the detail of a charge tells of calls that a container knows of and the books do not."""
     return detail is not None and detail.startswith(MISSING_CHILDREN)
+
+
+def response_of(event: UsageEvent) -> str | None:
+    """Name the response by which a call may be known in another trace; None where it cannot be.
+
+    Two libraries that see one call of an application without a span around it begin a trace each, so such calls are
+    the first of their traces.
+    """
+    if event.kind != "call" or event.parent_span_id is not None:
+        return None
+    return event.response_id if event.response_id is not None and len(event.response_id) >= MIN_RESPONSE_ID else None
+
+
+def judge_across(calls: Sequence[UsageEvent]) -> dict[SpanKey, Verdict]:
+    """Answer who loses among calls of one organization and one response id that are billed by their own traces.
+
+    One call is told at most once by each library, so that a server which gives all its responses one id loses nothing:
+    each billed call absorbs at most one call of each other library, the closest in time, which has to lie within its
+    interval or around it, and to agree in model and input.
+    """
+    verdicts: dict[SpanKey, Verdict] = {}
+    ranked = sorted(calls, key=_rank_across)
+    for position, kept in enumerate(ranked):
+        if span_key(kept) in verdicts:
+            continue
+        closest: dict[str, UsageEvent] = {}
+        for other in ranked[position + 1 :]:
+            if span_key(other) in verdicts or not _is_same_call_in_other_trace(kept, other):
+                continue
+            best = closest.get(other.scope)
+            if best is None or _distance_across(kept, other) < _distance_across(kept, best):
+                closest[other.scope] = other
+        for other in closest.values():
+            verdicts[span_key(other)] = Verdict(
+                "suppressed", "duplicate_response", kept.span_id, covering_trace=kept.trace_id
+            )
+    return verdicts
+
+
+def span_key(event: UsageEvent) -> SpanKey:
+    """Name a span among those of one organization."""
+    return event.trace_id, event.span_id
 
 
 class _Tree:
@@ -307,6 +356,29 @@ def _is_same_call_in_other_scope(kept: UsageEvent, other: UsageEvent) -> bool:
     )
 
 
+def _is_same_call_in_other_trace(kept: UsageEvent, other: UsageEvent) -> bool:
+    inputs = {usage.input_tokens for usage in (kept.usage, other.usage) if not usage.is_empty()}
+    return (
+        kept.scope != other.scope
+        and kept.trace_id != other.trace_id
+        and len(inputs) <= 1
+        and abs(kept.occurred_at_us - other.occurred_at_us) <= TOLD_WITHIN_US
+        and _modality(kept) == _modality(other)
+        and _may_be_same_model(kept, other)
+        and (_lies_inside(kept, other) or _lies_inside(other, kept))
+    )
+
+
+def _rank_across(event: UsageEvent) -> tuple[bool, int, bool, bytes, bytes]:
+    """Rank the spans of one physical call in several traces, the smallest first, as `_Tree.rank` within one."""
+    return event.usage.is_empty(), -_detail(event), not event.is_client, event.trace_id, event.span_id
+
+
+def _distance_across(one: UsageEvent, other: UsageEvent) -> tuple[int, bytes, bytes]:
+    distance, span_id = _distance(one, other)
+    return distance, other.trace_id, span_id
+
+
 def _judge_containers(tree: _Tree, verdicts: Verdicts) -> None:
     """Rule 3 and S3: what wraps calls is never billed.
 
@@ -420,7 +492,7 @@ def _modality(call: UsageEvent) -> str:
 def _detail(event: UsageEvent) -> int:
     """Count what a span says of its usage: cache and reasoning parts, times to live."""
     said = sum(getattr(event.usage, name) is not None for name in QUANTITIES)
-    return said + len(event.usage.cache_write_input_tokens or ())
+    return said + len((event.usage.cache_write_input_tokens or {}).keys() - {"unsplit"})
 
 
 def _span_id(event: UsageEvent) -> bytes:

@@ -7,7 +7,7 @@ whole. Runs inside the caller's transaction and touches nothing but the ledger.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, TypeAlias
 
@@ -15,11 +15,21 @@ import msgspec
 from sqlalchemy import Connection
 
 from farebox_collector import dialects
-from farebox_collector.billable import Verdict, is_missing_children, judge, winner
+from farebox_collector.billable import (
+    Verdict,
+    Verdicts,
+    is_missing_children,
+    judge,
+    judge_across,
+    response_of,
+    span_key,
+    winner,
+)
 from farebox_collector.charging import charge_of, covering_row
 from farebox_collector.spans import Batch, received_at_us
 from farebox_ledger.charges import change_charges
 from farebox_ledger.pricing import PriceBook
+from farebox_ledger.store.responses import ResponseKey, lock_responses, traces_of_responses
 from farebox_ledger.store.scope import AllOrganizations
 from farebox_ledger.store.timeline import nearby_days
 from farebox_ledger.store.writing import BookedEvent, Booking, book, booked_events, lock_traces, seen_batches
@@ -51,6 +61,36 @@ class Outcome(msgspec.Struct):
         }
 
 
+class _Judged(msgspec.Struct):
+    """A trace, or a stretch of days of it: what stands, the chosen version of each span, and the verdicts on them.
+
+    `responses_asked` is set where nothing of the trace has arrived: (organization, response id) of what may change.
+    """
+
+    chosen: list[UsageEvent]
+    standing: dict[bytes, BookedEvent]
+    verdicts: Verdicts
+    responses_asked: set[tuple[int, str]] | None = None
+
+    def responses(self) -> Iterator[tuple[UsageEvent, str]]:
+        """List the calls that other traces may tell of as well, with their response ids."""
+        for event in self.chosen:
+            name = response_of(event)
+            if name is not None and (self.responses_asked is None or (event.org_id, name) in self.responses_asked):
+                yield event, name
+
+    def write(self, prices: PriceBook, new: list[Booking], changed: list[Booking]) -> None:
+        """Put what has to be written into `new` and `changed`."""
+        concerned = self.chosen if self.responses_asked is None else [event for event, _ in self.responses()]
+        for event in concerned:
+            verdict = self.verdicts[event.span_id]
+            booked = self.standing.get(event.span_id)
+            if booked is None:
+                new.append(Booking(event, charge_of(event, verdict, prices)))
+            elif event is not booked.event or not _stands(booked, verdict):
+                changed.append(Booking(event, charge_of(event, verdict, prices)))
+
+
 class Ledger(msgspec.Struct, frozen=True):
     """What booking needs to know of the books, besides a transaction."""
 
@@ -67,16 +107,7 @@ def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledge
     fresh = [batch for batch in batches if batch.id not in seen]
     events = _events(fresh, outcome)
     _configure(events, ledger.prices)
-    traces: dict[_TraceKey, list[UsageEvent]] = defaultdict(list)
-    for event in events:
-        traces[event.org_id, event.trace_id].append(event)
-    lock_traces(connection, _EVERYBODY, traces)
-    standing = _standing(connection, events)
-    new: list[Booking] = []
-    changed: list[Booking] = []
-    for key, trace in traces.items():
-        for arrived, booked in _stretches(trace, standing.get(key, {})):
-            _decide(arrived, booked, ledger.prices, new, changed)
+    new, changed = _decided(connection, events, ledger.prices)
     outcome.rows = book(
         connection,
         _EVERYBODY,
@@ -94,6 +125,28 @@ def book_batches(connection: Connection, batches: Sequence[Batch], ledger: Ledge
     outcome.charges.update((booking.charge.status, booking.charge.reason) for booking in new)
     outcome.missing_children = sum(is_missing_children(booking.charge.detail) for booking in (*new, *changed))
     return outcome
+
+
+def _decided(
+    connection: Connection, events: Sequence[UsageEvent], prices: PriceBook
+) -> tuple[list[Booking], list[Booking]]:
+    """Answer what is to be written for spans that have arrived: new rows, and rows whose charge changes."""
+    traces: dict[_TraceKey, list[UsageEvent]] = defaultdict(list)
+    for event in events:
+        traces[event.org_id, event.trace_id].append(event)
+    lock_traces(connection, _EVERYBODY, traces)
+    standing = _standing(connection, events)
+    judged = [
+        _judged(arrived, booked)
+        for key, trace in traces.items()
+        for arrived, booked in _stretches(trace, standing.get(key, {}))
+    ]
+    _judge_across(connection, judged)
+    new: list[Booking] = []
+    changed: list[Booking] = []
+    for one in judged:
+        one.write(prices, new, changed)
+    return new, changed
 
 
 def _events(batches: Iterable[Batch], outcome: Outcome) -> list[UsageEvent]:
@@ -125,22 +178,25 @@ def _configure(events: Iterable[UsageEvent], prices: PriceBook) -> None:
 
 
 def _standing(connection: Connection, events: Iterable[UsageEvent]) -> dict[_TraceKey, dict[bytes, BookedEvent]]:
-    """Read what is booked of the traces: by trace, by span.
+    """Read what is booked of the events' traces: by trace, by span."""
+    standing: dict[_TraceKey, dict[bytes, BookedEvent]] = defaultdict(dict)
+    for booked in _with_days_around(connection, {(event.org_id, event.day, event.trace_id) for event in events}):
+        standing[booked.event.org_id, booked.event.trace_id][booked.event.span_id] = booked
+    return standing
+
+
+def _with_days_around(connection: Connection, wanted: set[tuple[int, int, bytes]]) -> Iterator[BookedEvent]:
+    """Read what is booked of traces, given as (organization, day, trace id).
 
     A look-up reaches one day to each side. Where it finds another day's rows, it goes on from there: a session that
     lasts for days is one trace, whichever of its days came last.
     """
-    standing: dict[_TraceKey, dict[bytes, BookedEvent]] = defaultdict(dict)
     asked: set[tuple[int, int, bytes]] = set()
-    wanted = {(event.org_id, event.day, event.trace_id) for event in events}
     while wanted:
         asked |= wanted
         found = booked_events(connection, _EVERYBODY, wanted)
-        for booked in found:
-            event = booked.event
-            standing[event.org_id, event.trace_id][event.span_id] = booked
+        yield from found
         wanted = {(booked.event.org_id, booked.day, booked.event.trace_id) for booked in found} - asked
-    return standing
 
 
 def _stretches(
@@ -168,26 +224,68 @@ def _stretches(
     ]
 
 
-def _decide(
-    arrived: list[UsageEvent],
-    standing: dict[bytes, BookedEvent],
-    prices: PriceBook,
-    new: list[Booking],
-    changed: list[Booking],
-) -> None:
-    """Judge one trace, or a stretch of days of it, anew and put what has to be written into `new` and `changed`."""
+def _judged(arrived: list[UsageEvent], standing: dict[bytes, BookedEvent]) -> _Judged:
+    """Judge one trace, or a stretch of days of it, anew."""
     versions: dict[bytes, list[UsageEvent]] = {span_id: [booked.event] for span_id, booked in standing.items()}
     for event in arrived:
         versions.setdefault(event.span_id, []).append(event)
     chosen = [winner(events) for events in versions.values()]
-    verdicts = judge(chosen)
-    for event in chosen:
-        verdict = verdicts[event.span_id]
-        booked = standing.get(event.span_id)
-        if booked is None:
-            new.append(Booking(event, charge_of(event, verdict, prices)))
-        elif event is not booked.event or not _stands(booked, verdict):
-            changed.append(Booking(event, charge_of(event, verdict, prices)))
+    return _Judged(chosen, standing, judge(chosen))
+
+
+def _judge_across(connection: Connection, judged: list[_Judged]) -> None:
+    """Judge calls that are told in several traces, those of other traces in the books among them.
+
+    Those are judged anew themselves, but only as far as it is about these responses.
+    """
+    judged += _others_that_tell(connection, judged)
+    groups: dict[tuple[int, str], list[tuple[_Judged, UsageEvent]]] = defaultdict(list)
+    for one in judged:
+        for event, name in one.responses():
+            if one.verdicts[event.span_id].is_billed:
+                groups[event.org_id, name].append((one, event))
+    for group in groups.values():
+        losers = judge_across([event for _, event in group]) if len(group) > 1 else {}
+        for one, event in group:
+            one.verdicts[event.span_id] = losers.get(span_key(event), one.verdicts[event.span_id])
+
+
+def _others_that_tell(connection: Connection, judged: Sequence[_Judged]) -> list[_Judged]:
+    """Read and judge the traces in the books that tell of the same responses, and those that tell of theirs again."""
+    touched = {(event.org_id, event.trace_id) for one in judged for event in one.chosen}
+    wanted = {_response_key(event, name) for one in judged for event, name in one.responses()}
+    names = {(org_id, name) for org_id, _, name in wanted}
+    asked: set[ResponseKey] = set()
+    others: list[_Judged] = []
+    while wanted:
+        asked |= wanted
+        lock_responses(connection, _EVERYBODY, wanted)
+        traces = traces_of_responses(connection, _EVERYBODY, wanted)
+        found = _judged_again(connection, {key for key in traces if (key[0], key[2]) not in touched}, names)
+        touched |= {(event.org_id, event.trace_id) for one in found for event in one.chosen}
+        others += found
+        wanted = {_response_key(event, name) for one in found for event, name in one.responses()} - asked
+    return others
+
+
+def _judged_again(
+    connection: Connection, traces: set[tuple[int, int, bytes]], names: set[tuple[int, str]]
+) -> list[_Judged]:
+    """Judge traces of which nothing has arrived now; of them only calls with these responses may change."""
+    if not traces:
+        return []
+    lock_traces(connection, _EVERYBODY, {(org_id, trace_id) for org_id, _, trace_id in traces})
+    standing: dict[_TraceKey, dict[bytes, BookedEvent]] = defaultdict(dict)
+    for booked in _with_days_around(connection, traces):
+        standing[booked.event.org_id, booked.event.trace_id][booked.event.span_id] = booked
+    found = [_judged([], booked) for trace in standing.values() for _, booked in _stretches([], trace)]
+    for one in found:
+        one.responses_asked = names
+    return found
+
+
+def _response_key(event: UsageEvent, response_id: str) -> ResponseKey:
+    return event.org_id, event.occurred_at_us, response_id
 
 
 def _stands(booked: BookedEvent, verdict: Verdict) -> bool:

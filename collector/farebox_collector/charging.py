@@ -24,4 +24,4 @@ def covering_row(event: UsageEvent, verdict: Verdict) -> bytes | None:
     """The usage id of the row that bills instead."""
     if verdict.covered_by is None:
         return None
-    return usage_id(event.org_id, event.trace_id, verdict.covered_by)
+    return usage_id(event.org_id, verdict.covering_trace or event.trace_id, verdict.covered_by)

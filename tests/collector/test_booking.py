@@ -110,6 +110,44 @@ def versions(draw: st.DrawFn, number: int, parent: int | None) -> Span:
     )
 
 
+@st.composite
+def tellings(draw: st.DrawFn) -> list[Span]:
+    """Calls that several libraries tell, each in a trace of its own or below one that it has begun."""
+    spans: list[Span] = []
+    for number in range(1, draw(st.integers(2, 7)) + 1):
+        trace = draw(st.sampled_from((number, number, 1)))
+        parent = draw(st.sampled_from((None, None, 1))) if trace == 1 and number > 1 else None
+        version = draw(versions(number, parent))
+        version.trace_id = trace.to_bytes(16, "big")
+        version.scope = draw(st.sampled_from(("scope.a", "scope.b", "scope.c")))
+        version.attributes = {
+            **version.attributes,
+            "gen_ai.response.id": draw(st.sampled_from(("told-once", "told-twice"))),
+        }
+        shift_us = draw(st.sampled_from((0, 0, 0, 50_000_000)))
+        version.start_us = (version.start_us or 0) + shift_us
+        version.end_us = (version.end_us or 0) + shift_us
+        spans.append(version)
+    return spans
+
+
+@given(told=tellings(), data=st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_several_traces_tell_is_judged_in_any_order(
+    sqlite_engine: Engine, told: list[Span], data: st.DataObject
+) -> None:
+    assert_order_is_without_effect(sqlite_engine, told, data)
+
+
+@pytest.mark.slow
+@given(told=tellings(), data=st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_several_traces_tell_is_judged_in_any_order_on_postgresql(
+    postgres_engine: Engine, told: list[Span], data: st.DataObject
+) -> None:
+    assert_order_is_without_effect(postgres_engine, told, data)
+
+
 @given(trace=traces(), data=st.data())
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_batching_and_duplication_ends_in_the_same_books(

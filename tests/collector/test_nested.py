@@ -133,6 +133,73 @@ def test_the_sdk_s_own_span_beside_a_patched_call_bills_by_its_detail(sqlite_eng
     }
 
 
+def in_traces(*spans: Span) -> list[Span]:
+    """Put each span into a trace of its own."""
+    for number, one in enumerate(spans, start=1):
+        one.trace_id = number.to_bytes(16, "big")
+    return list(spans)
+
+
+def test_a_call_that_two_libraries_tell_in_a_trace_each_is_billed_once(sqlite_engine: Engine) -> None:
+    patched = span(
+        CLAUDE | {"gen_ai.usage.output_tokens": 201}, scope="opentelemetry.instrumentation.anthropic", number=1
+    )
+    native = span(
+        CLAUDE | {"anthropic.usage.cache_creation.ephemeral_5m_input_tokens": 1000},
+        scope="com.anthropic.sdk.python",
+        number=2,
+        **within(5),
+    )
+
+    assert rows_of(sqlite_engine, in_traces(patched, native)) == {
+        1: suppressed("duplicate_response", (6010, 201)),
+        2: BILLED_CLAUDE,
+    }
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"scope": "com.anthropic.sdk.python"}, id="of the same library"),
+        pytest.param({"parent": 9}, id="below a span of the application"),
+        pytest.param({"start_us": END_US, "end_us": END_US + 61_000_000}, id="that ends much later"),
+        pytest.param({"start_us": END_US + 2_000_000, "end_us": END_US + 3_000_000}, id="that begins after its end"),
+        pytest.param({"model": "claude-haiku-4-5"}, id="of another model"),
+        pytest.param({"input_tokens": 6011}, id="with another input"),
+        pytest.param({"response_id": "msg_0123456780"}, id="with another response"),
+    ],
+)
+def test_another_call_in_another_trace_is_billed_as_well(sqlite_engine: Engine, other: dict[str, Any]) -> None:
+    fields = {"scope": "opentelemetry.instrumentation.anthropic", **other}
+    model = fields.pop("model", "claude-sonnet-4-5")
+    told = {
+        "gen_ai.request.model": model,
+        "gen_ai.response.model": model,
+        "gen_ai.usage.input_tokens": fields.pop("input_tokens", 6010),
+        "gen_ai.response.id": fields.pop("response_id", "msg_0123456789"),
+    }
+    mine = span(CLAUDE, scope="com.anthropic.sdk.python", number=1)
+
+    found = rows_of(sqlite_engine, in_traces(mine, span(CLAUDE | told, number=2, **fields)))
+
+    assert {number: row.status for number, row in found.items()} == {1: "billed", 2: "billed"}
+
+
+def test_a_server_that_gives_all_responses_one_id_loses_no_call(sqlite_engine: Engine) -> None:
+    books = Books(sqlite_engine)
+    calls = in_traces(
+        *(
+            span(CLAUDE, scope="opentelemetry.instrumentation.anthropic" if number % 2 else "b", number=number)
+            for number in range(1, 151)
+        )
+    )
+    for position in range(0, 150, 10):
+        books.book(calls[position : position + 10])
+
+    statuses = [row.status for row in _rows(sqlite_engine, books).values()]
+    assert statuses.count("billed") >= 75  # each absorbs at most one of the other library
+
+
 def test_openlit_s_and_the_sdk_s_counts_are_one_call_although_they_differ(sqlite_engine: Engine) -> None:
     raw: Attributes = {"gen_ai.usage.input_tokens": 10, "gen_ai.usage.cache_creation.input_tokens": 1000}
     patched = span(CLAUDE | raw, scope="openlit.instrumentation.anthropic", number=1)

@@ -238,6 +238,9 @@ UNSETTLED_STATUSES: Final[tuple[BillingStatus, ...]] = ("unpriced", "partial", "
 UNSETTLED: Final = any_of("billing_status", UNSETTLED_STATUSES)
 """What a statement has to say word for word, so that planners use the partial index of those rows."""
 
+FIRST_OF_TRACE: Final = "parent_span_id IS NULL AND response_id IS NOT NULL"
+"""The calls that may be told in another trace as well, in the words of the statement that looks for them."""
+
 usage_rows = Table(
     "usage_rows",
     metadata,
@@ -256,6 +259,14 @@ usage_rows = Table(
     *_charge_checks(),
     Index("ix_usage_rows_occurred", "org_id", "occurred_at_us", "usage_id"),
     Index("ix_usage_rows_trace", "org_id", "trace_id"),
+    Index(
+        "ix_usage_rows_response",
+        "org_id",
+        "response_id",
+        "occurred_at_us",
+        sqlite_where=text(FIRST_OF_TRACE),
+        postgresql_where=text(FIRST_OF_TRACE),
+    ),
     Index("ix_usage_rows_user", "org_id", "user_ref", "occurred_at_us", "usage_id"),
     Index(
         "ix_usage_rows_unpriced",
