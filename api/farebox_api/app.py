@@ -24,6 +24,7 @@ from farebox_api.edge import Edge
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.price_syncing import PriceSyncing
 from farebox_api.problems import answer_fault
+from farebox_api.routes import credits as credit_routes
 from farebox_api.routes import (
     drift,
     exports,
@@ -69,6 +70,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *repair.ROUTES,
     *drift.ROUTES,
     *price_policies.ROUTES,
+    *credit_routes.ROUTES,
 )
 
 

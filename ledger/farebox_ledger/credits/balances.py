@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from sqlalchemy import Connection
@@ -43,12 +43,16 @@ def balance_of(connection: Connection, account: Account, *, as_of_us: int | None
 
 
 def grant_balances(
-    connection: Connection, account: Account, *, now_us: int | None = None
+    connection: Connection, account: Account, *, grants: Sequence[Grant] | None = None, now_us: int | None = None
 ) -> tuple[list[GrantBalance], int]:
-    """Say what is left of an account's grants, the latest first, and what is owed that no grant has paid."""
+    """Say what is left of an account's grants, the latest first, and what is owed that no grant has paid.
+
+    `grants` chooses some of them; what is owed is right only with all.
+    """
     now_us = time.time_ns() // 1000 if now_us is None else now_us
     paid = allocated_before(connection, account, None)
-    grants = list_grants(connection, OrgScope(account.org_id), account.org_id, account_id=account.account_id)
+    if grants is None:
+        grants = list_grants(connection, OrgScope(account.org_id), account.org_id, account_id=account.account_id)
     owed_pico = paid.get(UNCOVERED, 0)
     balances = []
     for grant in grants:

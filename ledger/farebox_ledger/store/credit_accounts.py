@@ -193,7 +193,7 @@ def having_accounts(connection: Connection, org_ids: Sequence[int]) -> list[int]
         values = ", ".join(["(?)"] * len(padded))
         statement = f"WITH asked (org_id) AS (VALUES {values}) SELECT DISTINCT org_id FROM asked WHERE {exists}"
         return sorted(org_id for (org_id,) in connection.exec_driver_sql(statement, tuple(padded)))
-    statement = f"SELECT org_id FROM unnest(%s::bigint[]) AS asked (org_id) WHERE {exists}"
+    statement = f"WITH asked (org_id) AS (SELECT unnest(%s::bigint[])) SELECT org_id FROM asked WHERE {exists}"
     return sorted(org_id for (org_id,) in connection.exec_driver_sql(statement, (list(org_ids),)))
 
 

@@ -51,6 +51,12 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     actor: str | None
 
     @property
+    def grant_id(self) -> bytes | None:
+        """The grant that this made or took back; None where none is behind it."""
+        is_draw = self.usage_day is not None or (self.type == "adjustment" and self.amount_pico < 0)
+        return None if is_draw else self.source_id
+
+    @property
     def position(self) -> TransactionPosition:
         """Where a list goes on behind it."""
         return (self.occurred_at_us, self.source_id, self.step)
@@ -60,7 +66,7 @@ class TransactionFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which movements are asked for; None: any. The range is half-open, of the time that a movement is about."""
 
     account_id: str | None = None
-    type: TransactionType | None = None
+    types: Collection[TransactionType] | None = None
     user: str | None = None
     project: str | None = None
     start_us: int | None = None
@@ -164,8 +170,10 @@ def summed(column: ColumnElement[int]) -> tuple[ColumnElement[Any], ColumnElemen
 
 
 def _conditions(asked: TransactionFilter) -> Sequence[ColumnElement[bool]]:
-    equal = {"account_id": asked.account_id, "type": asked.type, "user_ref": asked.user, "project": asked.project}
+    equal = {"account_id": asked.account_id, "user_ref": asked.user, "project": asked.project}
     conditions: list[ColumnElement[bool]] = [_OF[name] == value for name, value in equal.items() if value is not None]
+    if asked.types is not None:
+        conditions.append(_OF.type.in_(sorted(asked.types)))
     if asked.start_us is not None:
         conditions.append(_OF.occurred_at_us >= asked.start_us)
     if asked.end_us is not None:
