@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import http.client
 import json
 import os
@@ -151,6 +152,7 @@ class Child:
             stderr=subprocess.PIPE,
             text=True,
         )
+        atexit.register(self.process.kill)  # a test that fails in the middle leaves nothing running
 
     def started(self) -> Http:
         """Wait for the start line and answer the HTTP port behind it."""
