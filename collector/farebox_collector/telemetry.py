@@ -75,6 +75,10 @@ class Telemetry:
         # What is counted for every request is looked up once: finding a metric by its labels costs more than counting.
         self.ack_seconds = {transport: ack_seconds.labels(transport) for transport in get_args(Transport)}
         self._accepted_spans = {transport: accepted.labels("otlp", transport) for transport in get_args(Transport)}
+        for transport in get_args(Transport):
+            self._refused.labels("otlp", transport)
+        for counter in (self.sent_spans, self.send_failures, self.enqueue_failures):
+            counter.labels("farebox")
         self._requests_by: dict[tuple[Transport, Signal, str], Counter] = {}
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
