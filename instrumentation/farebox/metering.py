@@ -118,12 +118,11 @@ class Call:
         elif self.estimate is not None:
             self.estimate.take(chunk)
 
-    def chunk_reader(self) -> Callable[[Any], None]:
-        """The shortest way to read a chunk, for those who do it many times."""
+    def chunk_reader(self) -> Callable[[Any, Reading], None]:
+        """The shortest way to read a chunk into this call's reading, for those who do it many times."""
         if self.estimate is not None or self.request.is_delivery:
-            return self.read_chunk
-        read_chunk, reading = self.sdk.read_chunk, self.reading
-        return lambda chunk: read_chunk(chunk, reading)
+            return lambda chunk, _: self.read_chunk(chunk)
+        return self.sdk.read_chunk
 
     def fail(self, error: BaseException) -> None:
         """End the span of a call that raised; an answer that came before the exception still counts."""

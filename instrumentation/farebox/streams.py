@@ -25,7 +25,7 @@ class MeteredCall(bodies.MeteredCall, Protocol):
     reading: Reading
     span: spans.CallSpan
 
-    def chunk_reader(self) -> Callable[[Any], None]: ...
+    def chunk_reader(self) -> Callable[[Any, Reading], None]: ...
 
     def receive(self, result: Any) -> Any: ...
 
@@ -113,7 +113,7 @@ class StreamMeter:
                     self.is_first = False
                     waited_s = time.perf_counter() - self._call.span.started_s
                     self._reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
-                self._read_chunk(chunk)
+                self._read_chunk(chunk, self._reading)
             except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
                 self._has_failed = True
                 safety.report(f"{self._call.scope}.read_chunk")
