@@ -6,10 +6,10 @@ from typing import Final
 
 from sqlalchemy import MetaData
 
-from farebox_ledger.store import credit_tables, price_tables
+from farebox_ledger.store import administration_tables, budget_tables, credit_tables, price_tables, quarantine
 from farebox_ledger.store.schema import metadata as _metadata
 
 metadata: Final[MetaData] = _metadata
 
-MODULES: Final = (price_tables, credit_tables)
+MODULES: Final = (administration_tables, price_tables, credit_tables, quarantine, budget_tables)
 """The modules whose import makes the tables."""

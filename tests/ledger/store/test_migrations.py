@@ -203,6 +203,10 @@ def test_org_owned_tables_lead_their_key_with_the_organization() -> None:
         "credit_transactions",
         "credit_allocations",
         "credit_marks",
+        "budgets",
+        "budget_alerts",
+        "webhooks",
+        "webhook_deliveries",
         "quarantined_spans",
     }
     for table in owned:
