@@ -92,7 +92,8 @@ def post_deductions(connection: Connection, rows: Iterable[RowValues]) -> None:
 def post_differences(connection: Connection, changes: Sequence[ChangedRow]) -> None:
     """Post what changed charges differ by; a row that is another user's or project's now is charged to that account.
 
-    A row that was booked before there was an account to charge stays uncharged, until it is another's.
+    A row that was booked before there was an account to charge stays uncharged, until it is another's or is priced in
+    another currency.
     """
     having = set(having_accounts(connection, sorted({change.after[_ORG_ID] for change in changes})))
     changes = [change for change in changes if change.after[_ORG_ID] in having]
@@ -150,7 +151,7 @@ def _differences(
     """
     before, after = change.before, change.after
     has_moved = (before[_USER], before[_PROJECT]) != (after[_USER], after[_PROJECT])
-    if not posted and before[_COST] and not has_moved:
+    if not posted and before[_COST] and not has_moved and before[_CURRENCY] == after[_CURRENCY]:
         return
     held_by, held_pico = next((item for item in posted.items() if item[1]), (None, 0))
     holder = None if held_by is None else holders[after[_ORG_ID], held_by]
