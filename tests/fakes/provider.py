@@ -209,6 +209,10 @@ class _Handler(Handler):
         model = figures.response_model(self.model)
         self._answer({"object": "list", "data": data, "model": model, "usage": figures.EMBEDDINGS}, figures.EMBEDDINGS)
 
+    def _decision(self, _: re.Match[str]) -> None:
+        answers = [{"type": "predicate", "name": None, "probability": 0.9}]
+        self._answer({"answers": answers, "model": self.model, "usage": figures.DECISION}, figures.DECISION)
+
     def _images(self, match: re.Match[str]) -> None:
         picture = b64encode(b"not really a picture").decode()
         if self.stream:
@@ -304,6 +308,7 @@ _Handler.routes = (
     (re.compile(r"/responses$"), _Handler._responses),
     (re.compile(r"/responses/compact$"), _Handler._compact),
     (re.compile(r"/embeddings$"), _Handler._embeddings),
+    (re.compile(r"/decisions$"), _Handler._decision),
     (re.compile(r"/images/(generations|edits|variations)$"), _Handler._images),
     (re.compile(r"/audio/transcriptions$"), _Handler._transcription),
     (re.compile(r"/audio/translations$"), _Handler._translation),

@@ -90,6 +90,14 @@ COMPACT: Usage = {
 
 #: /v1/embeddings: 8 in.
 EMBEDDINGS: Usage = {"prompt_tokens": 8, "total_tokens": 8}
+#: 64 in, 32 of them from the cache; 5 out.
+DECISION: Usage = {
+    "input_tokens": 64,
+    "input_tokens_details": {"cached_tokens": 32, "cache_write_tokens": 0},
+    "output_tokens": 5,
+    "output_tokens_details": {"reasoning_tokens": 0},
+    "total_tokens": 69,
+}
 
 #: /v1/images/*: 350 in (300 of them image), 1056 out (image).
 IMAGES: Usage = {

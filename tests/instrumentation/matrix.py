@@ -75,7 +75,11 @@ LETTERS = dict(zip(OUTCOMES, "cedxf", strict=True))
 
 def is_complete(config: pytest.Config, sdk: str) -> bool:
     """Whether a session runs all that has cells of this SDK: every file here, none of it chosen by name."""
-    chosen = config.option.keyword or config.option.lf or any("::" in argument for argument in config.args)
+    chosen = (
+        config.option.keyword
+        or getattr(config.option, "lf", False)
+        or any("::" in argument for argument in config.args)
+    )
     files = set(Path(__file__).parent.rglob("test_*.py"))
     expression = "slow" if sdk in SLOW_SDKS else "not slow"
     return not chosen and files <= config.stash[COLLECTED] and config.option.markexpr in ("", expression)

@@ -132,6 +132,10 @@ def test_doctor_says_that_all_is_well(tmp_path: Path) -> None:
         "openai.resources.realtime.realtime.AsyncRealtimeConnection.recv_bytes",
         "openai.resources.responses.responses.ResponsesConnection.recv_bytes",
         "openai.resources.responses.responses.AsyncResponsesConnection.recv_bytes",
+        "openai.resources.beta.realtime.realtime.RealtimeConnection.recv_bytes",
+        "openai.resources.beta.realtime.realtime.AsyncRealtimeConnection.recv_bytes",
+        "openai.resources.beta.responses.responses.ResponsesConnection.recv_bytes",
+        "openai.resources.beta.responses.responses.AsyncResponsesConnection.recv_bytes",
     ]
     # Its modules are imported by the SDK only when they are used.
     assert len(sdks["mistralai"]["patched"]) == 50

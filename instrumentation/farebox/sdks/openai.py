@@ -32,6 +32,8 @@ TESTED = ("1.40", "3.52")
 CONNECTIONS: Mapping[str, str] = {
     "openai.resources.realtime.realtime": "RealtimeConnection",
     "openai.resources.responses.responses": "ResponsesConnection",
+    "openai.resources.beta.realtime.realtime": "RealtimeConnection",
+    "openai.resources.beta.responses.responses": "ResponsesConnection",
 }
 TARGETS = (
     Target("openai._base_client", "SyncAPIClient.request"),
@@ -43,7 +45,12 @@ TARGETS = (
     ),
 )
 
-OPERATIONS: Mapping[str, str] = {**openai_shape.OPERATIONS, "/responses": "chat", "/responses/compact": "chat"}
+OPERATIONS: Mapping[str, str] = {
+    **openai_shape.OPERATIONS,
+    "/responses": "chat",
+    "/responses/compact": "chat",
+    "/decisions": "classify",
+}
 #: Streams of these say their usage only when asked to.
 ASKED_FOR_USAGE = frozenset({"/chat/completions", "/completions"})
 RETRIEVED = re.compile(r"/responses/[^/]+")

@@ -28,6 +28,7 @@ NEWER = frozenset(
         "responses stream helper",
         "responses raw response",
         "responses compact",
+        "decision",
         "images generate stream",
         "images edit stream",
         "transcription stream",
@@ -48,6 +49,14 @@ CHAT = {
     "output_tokens": 300,
     "reasoning.output_tokens": 100,
     "audio.output_tokens": 0,
+}
+QUESTION: Any = {"type": "predicate", "question": "Is it a greeting?"}
+DECISION = {
+    "input_tokens": 64,
+    "cache_read.input_tokens": 32,
+    "cache_write.input_tokens": 0,
+    "output_tokens": 5,
+    "reasoning.output_tokens": 0,
 }
 RESPONSES = {
     "input_tokens": 3000,
@@ -192,6 +201,12 @@ SYNC_CALLS: list[tuple[str, str, dict[str, Any], Callable[[openai.OpenAI], Any]]
     ),
     ("responses compact", "chat gpt-5", COMPACT, lambda c: c.responses.compact(model="gpt-5")),
     (
+        "decision",
+        "classify gpt-6-luna",
+        DECISION,
+        lambda c: c.decisions.create(model="gpt-6-luna", input="Hi", questions=[QUESTION]),
+    ),
+    (
         "embeddings",
         "embeddings text-embedding-3-small",
         {"input_tokens": 8},
@@ -333,6 +348,12 @@ ASYNC_CALLS: list[tuple[str, str, dict[str, Any], Callable[[openai.AsyncOpenAI],
     ),
     ("responses stream helper", "chat gpt-5", RESPONSES, async_responses_stream_helper),
     ("responses compact", "chat gpt-5", COMPACT, lambda c: c.responses.compact(model="gpt-5")),
+    (
+        "decision",
+        "classify gpt-6-luna",
+        DECISION,
+        lambda c: c.decisions.create(model="gpt-6-luna", input="Hi", questions=[QUESTION]),
+    ),
     (
         "embeddings",
         "embeddings text-embedding-3-small",

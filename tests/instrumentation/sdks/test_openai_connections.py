@@ -174,6 +174,33 @@ def test_responses_over_a_connection_are_a_span_each(fake: FakeRealtime, recorde
 
 
 @pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_connections_of_the_beta_are_metered_too(fake: FakeRealtime, recorder: Recorder, is_async: bool) -> None:
+    async def talk() -> None:
+        client = async_client(fake)
+        async with client.beta.responses.connect() as responses:
+            await responses.response.create(model="gpt-5", input="Hi")
+            await until_async(responses, "response.completed")
+        async with client.beta.realtime.connect(model="gpt-4o-realtime-preview") as realtime:
+            await realtime.response.create()
+            await until_async(realtime, "response.done")
+
+    if is_async:
+        asyncio.run(talk())
+    else:
+        client = openai.OpenAI(api_key="k", base_url=fake.url, websocket_base_url=fake.url)
+        with client.beta.responses.connect() as responses:
+            responses.response.create(model="gpt-5", input="Hi")
+            until(responses, "response.completed")
+        with client.beta.realtime.connect(model="gpt-4o-realtime-preview") as realtime:
+            realtime.response.create()
+            until(realtime, "response.done")
+
+    assert [span.name for span in recorder.spans()] == ["chat gpt-5", "chat gpt-4o-realtime-preview"]
+    assert [used(span) for span in recorder.spans()] == [RESPONSES, REALTIME]
+
+
+@pytest.mark.usefixtures("no_faults")
 def test_who_reads_pays(client: openai.OpenAI, recorder: Recorder) -> None:
     with client.realtime.connect(model="gpt-realtime") as connection, farebox.attribute(user="ada"):
         connection.response.create()
