@@ -17,8 +17,9 @@ from sqlalchemy import Engine
 from tests.collector.running import Child, rows
 
 SCRIPTS = Path(__file__).with_name("js")
-EXPORT_S = 12
+EXPORT_S = 17
 RESTART_AFTER_S = 3
+AWAY_S = 0.5  # and the time that a process takes to start
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,12 +50,14 @@ def test_what_a_javascript_exporter_was_told_is_accepted_is_booked_once_and_noth
         ["node", "export.js", kind, url, str(EXPORT_S)], cwd=scripts, stdout=subprocess.PIPE, text=True
     )
 
+    restarts = 0
     while exporting.poll() is None:
         try:
             exporting.wait(RESTART_AFTER_S)
         except subprocess.TimeoutExpired:
             assert collector.terminate() == 0
-            time.sleep(0.5)
+            restarts += 1
+            time.sleep(AWAY_S)
             collector = Child(tmp_path, **addresses)
             collector.started()
     assert exporting.stdout is not None
@@ -64,5 +67,7 @@ def test_what_a_javascript_exporter_was_told_is_accepted_is_booked_once_and_noth
     accepted = sorted(bytes.fromhex(span_id) for outcome, span_id in told if outcome == "accepted")
     booked = sorted(span_id for (span_id,) in rows(sqlite_engine, "span_id"))
     assert exporting.returncode == 0
+    assert restarts >= 3
     assert len(accepted) > 100
+    assert (kind == "grpc") == (len(accepted) < len(told))  # the one that never tries again felt the restarts
     assert booked == accepted
