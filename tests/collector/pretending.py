@@ -17,7 +17,7 @@ class Request(NamedTuple):
     at_s: float
 
 
-Said: TypeAlias = "int | tuple[int, dict[str, str]]"
+Said: TypeAlias = int | tuple[int, dict[str, str]] | tuple[int, dict[str, str], bytes]
 Answer: TypeAlias = Callable[[Request], Said]
 
 
@@ -38,11 +38,12 @@ class Pretended:
                 request = Request(self.path, headers, body, time.monotonic())
                 pretended.requests.append(request)
                 said = pretended.answer(request)
-                status, extra = said if isinstance(said, tuple) else (said, {})
+                status, extra, answered = (*said, b"")[:3] if isinstance(said, tuple) else (said, {}, b"")
                 self.send_response(status)
-                for name, value in {**extra, "content-length": "0"}.items():
+                for name, value in {**extra, "content-length": str(len(answered))}.items():
                     self.send_header(name, value)
                 self.end_headers()
+                self.wfile.write(answered)
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -96,7 +96,7 @@ class Tee:
         self._queue: SimpleQueue[Original | None] = SimpleQueue()
         self._state_lock = threading.Lock()
         self._queued_bytes = 0
-        self._lost = 0  # originals that never came into the file
+        self.lost = 0  # originals that never came into the file
         self._is_closed = False
         self._senders = [_DestinationSender(file, destination) for destination in destinations]
         self._writer = threading.Thread(target=self._write_until_closed, name="farebox-tee", daemon=True)
@@ -113,7 +113,7 @@ class Tee:
         """Take an original without waiting; it is dropped when too many wait for the disk."""
         with self._state_lock:
             if self._is_closed or self._queued_bytes + len(original.body) > MAX_QUEUED_BYTES:
-                self._lost += 1
+                self.lost += 1
                 return
             self._queued_bytes += len(original.body)
         self._queue.put(original)
@@ -144,7 +144,7 @@ class Tee:
         for sender in self._senders:
             progress = self._file.progress(sender.name)
             sent.add_metric([sender.name], progress.sent)
-            dropped.add_metric([sender.name, "overflow"], progress.dropped + self._lost)
+            dropped.add_metric([sender.name, "overflow"], progress.dropped + self.lost)
             dropped.add_metric([sender.name, "refused"], progress.refused)
             requests.add_metric([sender.name], progress.pending_requests)
             pending.add_metric([sender.name], progress.pending_bytes)
@@ -166,7 +166,7 @@ class Tee:
                 if not is_failing:
                     logger.error("the tee file cannot be written, requests are not sent on: %s", where(error))
                 is_failing = True
-                self._lost += len(originals)
+                self.lost += len(originals)
             with self._state_lock:
                 self._queued_bytes -= sum(len(original.body) for original in originals)
             if originals:

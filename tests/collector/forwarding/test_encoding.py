@@ -13,7 +13,7 @@ from farebox_collector.spans import RECEIVED_AT, AttributeValue, Batch, Sender, 
 NOW_US = 1_763_690_000_000_000
 SENDER = Sender(0, "")
 SELECTION = Selection(dialects.MARKS, dialects.KEYS | {RECEIVED_AT})
-TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=50)
+TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=50)
 VALUE: st.SearchStrategy[AttributeValue] = st.one_of(
     TEXT,
     st.booleans(),

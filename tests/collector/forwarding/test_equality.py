@@ -24,7 +24,8 @@ WHAT_WAS_SENT = 23 + 2
 
 
 def over_grpc(http: Http, grpc_address: str) -> None:
-    with grpc.insecure_channel(grpc_address) as channel:
+    with grpc.insecure_channel(grpc_address) as opened:
+        channel: Any = opened  # the stubs ask for what has defaults
         assert channel.unary_unary(EXPORT)(as_protobuf(), timeout=20) == b""
         send_logs = channel.unary_unary(LOGS)
         assert send_logs(logs_as_protobuf(CLAUDE), timeout=20) == b""

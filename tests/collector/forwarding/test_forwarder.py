@@ -86,7 +86,8 @@ def test_the_sender_s_key_is_passed_on_and_the_gateway_judges_it(
         assert http.post(calls([3]), authorization="Bearer fbx_wrong").status == 401
         assert http.post(calls([4]), authorization=f"Bearer {reader}").status == 403
         assert http.post(calls([5])).status == 401
-        with grpc.insecure_channel(forwarder.grpc_address) as channel:
+        with grpc.insecure_channel(forwarder.grpc_address) as opened:
+            channel: Any = opened  # the stubs ask for what has defaults
             send = channel.unary_unary(EXPORT)
             assert send(calls([6]), metadata=(("authorization", f"Bearer {acme}"),), timeout=20) == b""
             with pytest.raises(grpc.RpcError) as caught:
@@ -350,7 +351,8 @@ def test_a_signal_to_end_drains(tmp_path: Path, sqlite_url: str, sqlite_engine: 
         stopping = threading.Thread(target=forwarder.process.terminate)
         stopping.start()
         wait_for(lambda: http.get("/readyz").status == 503)
-        with grpc.insecure_channel(forwarder.grpc_address) as channel:
+        with grpc.insecure_channel(forwarder.grpc_address) as opened:
+            channel: Any = opened  # the stubs ask for what has defaults
             assert channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5) == b"\x08\x02"
         assert http.get("/healthz").status == 200
         assert forwarder.end()[0] == 0

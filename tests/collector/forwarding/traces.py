@@ -78,7 +78,7 @@ def spans_of_every_dialect() -> list[Emitted]:
         Emitted(number, attributes, end_ns=END_NS + number * SECOND_NS, scope=scope)
         for number, (scope, attributes) in enumerate(BY_SCOPE, 1)
     ]
-    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 5000}
+    agent: Mapping[str, Value] = {"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 5000}
     failed = "Rate limit of sk-abcdefghijkl1234 reached, ask jane@example.com\nand nobody else"
     nested = [
         Emitted(100, agent, trace=99, end_ns=END_NS + 9 * SECOND_NS, duration_ns=9 * SECOND_NS, kind=1),

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
+from farebox_collector.config import Endpoint, TeeDestination
+from farebox_collector.originals import Original
+from farebox_collector.tee import Tee
+from farebox_collector.tee.file import TeeFile
+from farebox_collector.tee.tee import MAX_QUEUED_BYTES
 from tests.collector.emitting import CALL, Emitted, calls, json_request, protobuf
-from tests.collector.pretending import Pretended, Request
+from tests.collector.pretending import Pretended, Request, Said
 from tests.collector.running import JSON, PROTOBUF, Child, Forward, free_port, metric, rows, wait_for
 from tests.collector.test_auth import make_key
 from tests.collector.test_canary import MARKER, foreign_dialects, log_records, marked_span
@@ -132,7 +139,7 @@ def test_a_backend_that_is_away_delays_nobody_and_gets_everything_later(
 def test_what_a_backend_refuses_is_dropped_and_what_it_cannot_take_now_is_sent_again(
     tmp_path: Path, sqlite_url: str
 ) -> None:
-    answers = iter([400, 500, (503, {"retry-after": "1"}), 401])
+    answers: Iterator[Said] = iter([400, 500, (503, {"retry-after": "1"}), 401])
     with Pretended(lambda _: next(answers, 202)) as backend:
         child = Child(tmp_path, **teed(backend))
         http = child.started()
@@ -218,3 +225,26 @@ def test_a_wrong_setting_is_named_and_no_secret_shown(tmp_path: Path, endpoints:
     code, _, error = Child(tmp_path, FAREBOX_TEE_ENDPOINTS=endpoints, FAREBOX_TEE_HEADERS=headers).end()
 
     assert (code, error) == (2, f"farebox collector: {said}\n")
+
+
+def test_what_waits_for_a_slow_disk_is_bounded_and_counted(tmp_path: Path) -> None:
+    file = TeeFile(tmp_path, ["http://127.0.0.1:1"], 2**30)
+    tee = Tee(file, [TeeDestination(Endpoint("127.0.0.1", 1))], max_age_s=3600)
+    disk = sqlite3.connect(tmp_path / "tee.db", isolation_level=None)
+    disk.execute("BEGIN IMMEDIATE")
+    for _ in range(3):
+        tee.keep(Original("traces", bytes(MAX_QUEUED_BYTES // 2 + 1), PROTOBUF))
+    disk.execute("ROLLBACK")
+    disk.close()
+    tee.close()
+
+    registry = CollectorRegistry()
+    again = Tee(
+        TeeFile(tmp_path, ["http://127.0.0.1:1"], 2**30), [TeeDestination(Endpoint("127.0.0.1", 1))], max_age_s=3600
+    )
+    registry.register(again)
+    pending = registry.get_sample_value("farebox_tee_pending_requests", {"destination": "http://127.0.0.1:1"})
+    again.close()
+
+    assert pending == 1
+    assert tee.lost == 2
