@@ -40,6 +40,7 @@ from farebox_api.routes import (
     price_policies,
     price_syncs,
     prices,
+    quarantine,
     recording,
     repair,
     summaries,
@@ -70,6 +71,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *repair.ROUTES,
     *drift.ROUTES,
     *price_policies.ROUTES,
+    *quarantine.ROUTES,
     *credit_routes.ROUTES,
 )
 

@@ -16,6 +16,7 @@ from farebox_collector.booking import Outcome, book_batches
 from farebox_collector.database import Books, is_trouble
 from farebox_collector.logs import where
 from farebox_collector.quarantining import Probe, culprits
+from farebox_collector.replaying import Quarantine
 from farebox_collector.spans import Batch, RejectedSpan, Span
 from farebox_collector.spool import Spool
 from farebox_collector.telemetry import Telemetry
@@ -48,6 +49,7 @@ class Pipeline:
         self._spool = spool
         self._books = books
         self._telemetry = telemetry
+        self._quarantine = Quarantine(spool, books)
         self._cursor = 0  # the newest batch that was read
         self._waiting: list[Batch] = []  # read and not yet booked
         self._trouble: str | None = None
@@ -84,6 +86,7 @@ class Pipeline:
         while not self._is_over():
             try:
                 self._step()
+                self._quarantine.tend()
             except Exception as error:  # noqa: BLE001 - this thread has to outlive every fault
                 self._note(error)
                 self._wait(self._pause_s)

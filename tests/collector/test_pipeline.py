@@ -226,6 +226,16 @@ def test_a_batch_that_was_booked_before_a_crash_is_skipped_whole(
     assert len(rows(sqlite_engine, "span_id")) == 2
 
 
+def quarantined(folder: Path, engine: Engine) -> list[tuple[str, int]]:
+    """The quarantine wherever it lies now, in the spool or in the books: the reason, and whether a span is kept."""
+    spool = sqlite3.connect(folder / "spool" / "spool.db")
+    waiting = spool.execute("SELECT reason, span IS NOT NULL FROM quarantine").fetchall()
+    spool.close()
+    with engine.connect() as connection:
+        moved = connection.execute(text("SELECT reason, span IS NOT NULL FROM quarantined_spans")).all()
+    return [*waiting, *((reason, int(has_span)) for reason, has_span in moved)]
+
+
 def test_a_poisonous_span_is_quarantined_and_its_neighbors_are_booked(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
 ) -> None:
@@ -249,9 +259,7 @@ def test_a_poisonous_span_is_quarantined_and_its_neighbors_are_booked(
 
     assert (counters["rows"], counters["quarantined"]) == (21, 1)
     assert len(rows(sqlite_engine, "span_id")) == 21
-    spool = sqlite3.connect(tmp_path / "spool" / "spool.db")
-    assert spool.execute("SELECT reason, span IS NOT NULL FROM quarantine").fetchall() == [("booking_crashed", 1)]
-    spool.close()
+    assert quarantined(tmp_path, sqlite_engine) == [("booking_crashed", 1)]
 
 
 def test_a_fault_of_every_booking_quarantines_nothing(tmp_path: Path, sqlite_url: str, sqlite_engine: Engine) -> None:

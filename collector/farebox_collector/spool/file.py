@@ -101,6 +101,19 @@ class QuarantineRow(msgspec.Struct):
         return _QUARANTINE_ROW_BYTES + len(self.payload or b"")
 
 
+class QuarantineEntry(msgspec.Struct, frozen=True):
+    """A rejected span as the file holds it; `payload` is the reduced span as written, None where there is none."""
+
+    id: int
+    sender: Sender
+    received_at_us: int
+    reason: str
+    detail: str
+    digest: bytes
+    size_bytes: int
+    payload: bytes | None
+
+
 def batch_row(sender: Sender, received_at_us: int, spans: list[Span]) -> BatchRow:
     return BatchRow(sender, received_at_us, spans, _encoder.encode(spans))
 
@@ -337,6 +350,30 @@ def insert_quarantined(connection: sqlite3.Connection, rows: Sequence[Quarantine
             for row in rows
         ],
     )
+
+
+def read_quarantined(connection: sqlite3.Connection, after_id: int, limit: int) -> list[QuarantineEntry]:
+    """Read the next rejected spans in order."""
+    found = connection.execute(
+        "SELECT id, org_id, org, key_id, received_at_us, reason, detail, digest, span_bytes, span FROM quarantine"
+        " WHERE id > ? ORDER BY id LIMIT ?",
+        (after_id, limit),
+    ).fetchall()
+    return [
+        QuarantineEntry(entry_id, Sender(org_id, org, key_id), *rest) for entry_id, org_id, org, key_id, *rest in found
+    ]
+
+
+def delete_quarantined(connection: sqlite3.Connection, ids: Iterable[int]) -> tuple[int, int]:
+    """Forget rejected spans that stand in the books; answers rows and bytes that were there."""
+    sizes = [
+        size_bytes
+        for entry_id in ids
+        for (size_bytes,) in connection.execute(
+            "DELETE FROM quarantine WHERE id = ? RETURNING stored_bytes", (entry_id,)
+        ).fetchall()
+    ]
+    return len(sizes), sum(sizes)
 
 
 def drop_oldest_rejected(connection: sqlite3.Connection, rows: int) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from farebox_collector.locking import FileLock
 from farebox_collector.logs import where
 from farebox_collector.spans import Batch, RejectedSpan, Sender, Span
 from farebox_collector.spool import file
-from farebox_collector.spool.file import BatchRow, KnownKey, QuarantineRow
+from farebox_collector.spool.file import BatchRow, KnownKey, QuarantineEntry, QuarantineRow
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ class _Work(msgspec.Struct):
     quarantined: Sequence[QuarantineRow] = ()
     reduced: Sequence[tuple[Batch, BatchRow]] = ()  # batches, and what is left of them
     settled: Sequence[Batch] = ()
+    released: Sequence[int] = ()  # entries of the quarantine that stand in the books
     keys: Sequence[KnownKey] | None = None
     written: Sequence[threading.Event] = ()
     waiter: asyncio.Future[None] | None = None
@@ -175,6 +176,15 @@ class Spool:
             if self._is_closed:
                 raise SpoolBroken("the collector is shutting down")
         return Batch(batch.id, batch.sender, batch.received_at_us, rest, row.size_bytes)
+
+    def quarantined(self, after_id: int, limit: int) -> list[QuarantineEntry]:
+        """Answer the next spans that were set aside, in order."""
+        with self._reader_lock:
+            return file.read_quarantined(self._reader, after_id, limit)
+
+    def release_quarantined(self, ids: Sequence[int]) -> None:
+        """Forget spans that were set aside and that stand in the books' quarantine; written with the next commit."""
+        self._queue.put(_Work({}, released=ids))
 
     def read(self, after_id: int, max_spans: int) -> list[Batch]:
         """Answer the batches after `after_id` in order, about `max_spans` spans of them; empty when there are none."""
@@ -308,6 +318,7 @@ class Spool:
                 file.delete_batches(connection, settled)
             if keys:
                 file.replace_keys(connection, keys[-1])
+            gone = file.delete_quarantined(connection, [entry_id for work in group for entry_id in work.released])
             dropped = self._quarantine(quarantined) if quarantined else (0, 0)
             counts["quarantine_dropped"] += dropped[0]
             file.add_to_counters(connection, {name: count for name, count in counts.items() if count})
@@ -315,7 +326,7 @@ class Spool:
         except Exception as error:  # noqa: BLE001 - a writer that died would leave every sender waiting
             self._roll_back(error)
             return error
-        self._take_over(group, rows, counts, dropped)
+        self._take_over(group, rows, counts, (dropped[0] + gone[0], dropped[1] + gone[1]))
         return None
 
     def _quarantine(self, rows: list[QuarantineRow]) -> tuple[int, int]:
@@ -338,9 +349,7 @@ class Spool:
         except sqlite3.Error:
             logger.exception("the spool %s cannot roll back", self.folder)
 
-    def _take_over(
-        self, group: list[_Work], rows: list[BatchRow], counts: Counter[str], dropped: tuple[int, int]
-    ) -> None:
+    def _take_over(self, group: list[_Work], rows: list[BatchRow], counts: Counter[str], left: tuple[int, int]) -> None:
         """Bring the totals in memory to where the commit brought the file, in one step for those who look."""
         if self._fault is not None:
             logger.warning("the spool %s can be written again", self.folder)
@@ -361,8 +370,8 @@ class Spool:
                     self._pending_bytes -= batch.size_bytes
                 self._quarantine_rows += len(work.quarantined)
                 self._quarantine_bytes += sum(row.stored_bytes for row in work.quarantined)
-            self._quarantine_rows -= dropped[0]
-            self._quarantine_bytes -= dropped[1]
+            self._quarantine_rows -= left[0]  # rows and bytes that left the quarantine
+            self._quarantine_bytes -= left[1]
         if rows:
             self.arrived.set()
 
@@ -409,6 +418,7 @@ def _joined(works: Sequence[_Work]) -> list[_Work]:
         quarantined=[row for work in works for row in work.quarantined],
         reduced=[pair for work in works for pair in work.reduced],
         settled=[batch for work in works for batch in work.settled],
+        released=[entry_id for work in works for entry_id in work.released],
         keys=next((work.keys for work in reversed(works) if work.keys is not None), None),
         written=[written for work in works for written in work.written],
     )
