@@ -62,10 +62,19 @@ def transaction(engine: Engine, scope: Scope, *, write: bool = False) -> Iterato
     if not isinstance(scope, OrgScope | AllOrganizations):
         raise TypeError(f"a transaction needs the scope that it runs in, got {scope!r}")
     with owner_transaction(engine, write=write) as connection:
-        connection.execution_options(farebox_scope=scope)
-        if not is_sqlite(connection):
-            _take_role(connection, scope)
+        take_scope(connection, scope)
         yield connection
+
+
+def take_scope(connection: Connection, scope: Scope) -> None:
+    """Let the rest of a transaction run in a scope; `transaction` begins with it.
+
+    Raises:
+        DatabaseNotReady: as `transaction`.
+    """
+    connection.execution_options(farebox_scope=scope)
+    if not is_sqlite(connection):
+        _take_role(connection, scope)
 
 
 @contextmanager
@@ -177,7 +186,11 @@ def _open_sqlite(url: URL) -> Engine:
         Path(file).expanduser().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseNotReady(f"the folder of {file} cannot be made ({error}): set {URL_VARIABLE}") from error
-    engine = create_engine(url.set(database=str(Path(file).expanduser())), connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = create_engine(
+        url.set(database=str(Path(file).expanduser())),
+        connect_args={"timeout": BUSY_TIMEOUT_S},
+        hide_parameters=True,  # what a statement carries has no business in a log
+    )
     event.listen(engine, "connect", _prepare_sqlite_connection)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -212,7 +225,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _open_postgresql(url: URL) -> Engine:
     try:
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     except ImportError as error:
         raise DatabaseNotReady(
             f'{redacted(url)} needs the PostgreSQL driver: pip install "farebox[postgres]"'

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from farebox_ledger.errors import DatabaseNotReady, InvalidInput
 from farebox_ledger.store.engine import default_database_url, open_engine, redacted, transaction
@@ -119,3 +120,11 @@ def test_two_writers_wait_for_each_other_and_none_fails(engine: Engine) -> None:
 
     with transaction(engine, EVERYBODY) as connection:
         assert connection.execute(text("SELECT version FROM catalog_state")).scalar() == 100
+
+
+def test_an_error_never_quotes_the_values_of_its_statement(engine: Engine) -> None:
+    with pytest.raises(DBAPIError) as refused, transaction(engine, AllOrganizations()) as connection:
+        connection.execute(text("SELECT :value FROM nowhere"), {"value": "an address of somebody"})
+
+    assert "hide_parameters=True" in str(refused.value)
+    assert "somebody" not in repr(refused.value) + str(refused.value)
