@@ -31,15 +31,15 @@ _REJECTED_NAMES: Final[dict[Signal, str]] = {
 def receipt_body(receipt: Receipt, encoding: Encoding, signal: Signal = "traces") -> bytes:
     """Write an export response; without anything to say, `partial_success` stays unset as the protocol demands."""
     is_plain = not receipt.rejected and not receipt.message
+    message = receipt.message[:MAX_MESSAGE_CHARACTERS]
     if encoding == "json":
         if is_plain:
             return b"{}"
         # A 64-bit number is a string in protobuf's JSON.
-        partial = {_REJECTED_NAMES[signal]: str(receipt.rejected), "errorMessage": receipt.message}
+        partial = {_REJECTED_NAMES[signal]: str(receipt.rejected), "errorMessage": message}
         return msgspec.json.encode({"partialSuccess": partial})
     if is_plain:
         return b""
-    message = receipt.message[:MAX_MESSAGE_CHARACTERS]
     return ExportResponse(
         partial_success=PartialSuccess(rejected=receipt.rejected, error_message=message)
     ).SerializeToString()
