@@ -93,9 +93,7 @@ class Forwarder:
         """
         try:
             await self._reception.start()
-            self._refuse_a_circle()
         except BaseException:
-            await self._reception.close()
             self._close_storage()
             raise
         self._delivery.start()
@@ -112,12 +110,6 @@ class Forwarder:
             await self.start()
         await stop.wait()
         await self.stop()
-
-    def _refuse_a_circle(self) -> None:
-        gateway = self._config.gateway
-        assert gateway is not None
-        if gateway.port == self.http_port and gateway.is_here:
-            raise InvalidSetting("FAREBOX_GATEWAY_ENDPOINT", f"{gateway} is this forwarder itself; name the gateway")
 
     def _close_storage(self) -> None:
         self._senders.close()

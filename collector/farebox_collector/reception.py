@@ -88,7 +88,7 @@ class Reception:
         """Bind both ports and take spans.
 
         Raises:
-            InvalidSetting: an address cannot be bound; nothing is left listening.
+            InvalidSetting: an address cannot be bound, or is one to which something is sent; nothing is left listening.
         """
         budget = Budget(self._config.max_inflight_bytes)
         try:
@@ -96,6 +96,7 @@ class Reception:
             self._start_grpc(budget)
             assert self._http is not None
             assert self._grpc is not None
+            self._refuse_circles()
             await self._http.start()
             await self._grpc.start()
         except BaseException:
@@ -141,6 +142,16 @@ class Reception:
             keep_original=self._keep_original,
         )
         self._grpc = GrpcServer(receiver, self._config)
+
+    def _refuse_circles(self) -> None:
+        """What is sent to its own sender comes back for ever."""
+        config = self._config
+        sent_to = [("FAREBOX_TEE_ENDPOINTS", destination.endpoint) for destination in config.tee]
+        if config.gateway is not None:
+            sent_to.append(("FAREBOX_GATEWAY_ENDPOINT", config.gateway))
+        for variable, endpoint in sent_to:
+            if endpoint.is_here and endpoint.port == self.http_port:
+                raise InvalidSetting(variable, f"{endpoint} is the address of this process itself")
 
     def _warn_of_clear_text(self) -> None:
         for variable, listen in (

@@ -158,7 +158,7 @@ class Child:
         """Wait for the start line and answer the HTTP port behind it."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        said = rf"farebox {self.command}: grpc 127\.0\.0\.1:(\d+), http 127\.0\.0\.1:(\d+)(, to http://\S+)?\n"
+        said = rf"farebox {self.command}: grpc 127\.0\.0\.1:(\d+), http 127\.0\.0\.1:(\d+)(, to https?://\S+)?\n"
         match = re.fullmatch(said, line)
         assert match is not None, f"{line!r} {self.end()}"
         self.grpc_address = f"127.0.0.1:{match[1]}"

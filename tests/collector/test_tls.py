@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from farebox_collector.config import Tls
 from farebox_collector.errors import InvalidSetting
 from tests.collector.emitting import calls
-from tests.collector.running import PROTOBUF, Running, config_for, running
+from tests.collector.running import PROTOBUF, Forward, Running, config_for, metric, running, wait_for
 from tests.collector.test_grpc import EXPORT
 
 
@@ -84,3 +84,16 @@ def test_files_that_are_no_pair_are_named(tmp_path: Path, sqlite_url: str, pair:
 
     with pytest.raises(InvalidSetting, match=r"^FAREBOX_TLS_CERT: .*no pair"):
         Running(config_for(tmp_path, database_url=sqlite_url, tls=pair))
+
+
+def test_a_forwarder_checks_the_certificate_of_its_gateway(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url, tls=pair)) as gateway:
+        endpoint = f"https://localhost:{gateway.http.port}"
+        stranger = Forward(tmp_path / "stranger", 0, FAREBOX_GATEWAY_ENDPOINT=endpoint)
+        forwarder = Forward(tmp_path, 0, FAREBOX_GATEWAY_ENDPOINT=endpoint, SSL_CERT_FILE=str(pair.cert))
+        wary, http = stranger.started(), forwarder.started()
+        assert wary.post(calls([1])).status == http.post(calls([2])).status == 200
+        wait_for(lambda: metric(http, "farebox_forwarded_spans_total") == 1)
+        wait_for(lambda: wary.get("/readyz").json["status"] == "degraded")
+        assert wary.get("/readyz").json["pending_spans"] == 1
+        assert [stranger.terminate(), forwarder.terminate()] == [0, 0]

@@ -385,7 +385,26 @@ def test_it_does_not_forward_to_itself(tmp_path: Path) -> None:
     code, _, error = Forward(tmp_path, port, FAREBOX_HTTP_LISTEN=f"127.0.0.1:{port}").end()
 
     assert code == 2
-    assert f"FAREBOX_GATEWAY_ENDPOINT: http://127.0.0.1:{port} is this forwarder itself" in error
+    assert error.endswith(f"FAREBOX_GATEWAY_ENDPOINT: http://127.0.0.1:{port} is the address of this process itself\n")
+
+
+def test_two_forwarders_in_a_row_change_nothing(tmp_path: Path, sqlite_url: str, sqlite_engine: Engine) -> None:
+    _, key = make_key(sqlite_engine, "acme")
+    with gateway(tmp_path, sqlite_url, default_org=None) as at:
+        second = Forward(tmp_path / "second", at.http.port)
+        first = Forward(tmp_path / "first", second.started().port)
+        http = first.started()
+        before_us = time.time_ns() // 1000
+        assert http.post(calls([1, 2]), x_api_key=key).status == 200
+        after_us = time.time_ns() // 1000
+        assert http.post(calls([3]), x_api_key="fbx_wrong").status == 401
+        wait_for(lambda: forwarded(http) == 2)
+        assert [first.terminate(), second.terminate()] == [0, 0]
+        at.wait_until_booked()
+
+    found = rows(sqlite_engine, "received_at_us")
+    assert len(found) == 2
+    assert all(before_us <= received <= after_us for (received,) in found)
 
 
 def test_a_collector_beside_it_does_not_take_its_spans(tmp_path: Path, collector: Running) -> None:

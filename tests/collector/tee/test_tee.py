@@ -188,6 +188,16 @@ def files_with_marker(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in files}
 
 
+def test_a_collector_does_not_send_to_itself(tmp_path: Path, sqlite_url: str) -> None:
+    port = free_port()
+    code, _, error = Child(tmp_path, FAREBOX_HTTP_LISTEN=f"127.0.0.1:{port}", **teed(port)).end()
+
+    assert code == 2
+    assert error.endswith(
+        f"FAREBOX_TEE_ENDPOINTS: http://127.0.0.1:{port}/otlp is the address of this process itself\n"
+    )
+
+
 def test_without_endpoints_there_is_no_file(tmp_path: Path, sqlite_url: str) -> None:
     child = Child(tmp_path)
     http = child.started()
