@@ -122,7 +122,9 @@ DAMAGES = {
 """What is done to the file, and how many of its 400 spans have to be readable all the same."""
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if number % 2 else []) for number, name in enumerate(DAMAGES)]
+)
 def test_a_damaged_spool_is_set_aside_and_named_and_the_collector_serves(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,6 +177,7 @@ def test_remembered_keys_that_cannot_be_read_do_not_stop_the_start(tmp_path: Pat
         assert collector.http.post(calls([1])).status == 200
 
 
+@pytest.mark.slow
 def test_a_collector_of_its_own_names_the_damaged_file_on_its_log(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
 ) -> None:
