@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from farebox_ledger import repricing, upkeep
+from farebox_ledger.budgets import EVALUATE, evaluate_budgets
 from farebox_ledger.credits import ALLOCATE, EXPIRE, allocate_credits, expire_credits
 from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
 from farebox_ledger.store.engine import first_line, transaction
@@ -33,6 +34,7 @@ from farebox_ledger.store.jobs import (
     put_back,
 )
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.webhooks import DELIVER, deliver_webhooks
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ RECURRING: Final[Mapping[str, int]] = {
     upkeep.PRUNE: 86_400,
     ALLOCATE: 60,
     EXPIRE: 300,
+    EVALUATE: 60,
+    DELIVER: 20,
 }
 """The kinds that recur, each with the length of its period in seconds; they run for the whole system, one at a time."""
 
@@ -54,6 +58,8 @@ KINDS: Final[Mapping[str, Work]] = {
     upkeep.CHECK: upkeep.check_recent_rollups,
     ALLOCATE: allocate_credits,
     EXPIRE: expire_credits,
+    EVALUATE: evaluate_budgets,
+    DELIVER: deliver_webhooks,
     upkeep.PRUNE: upkeep.prune(frozenset(RECURRING)),
 }
 """What this version of farebox knows to do."""
