@@ -78,7 +78,8 @@ def test_an_exporter_survives_restarts_every_few_seconds(
     exporting.start()
 
     restarts = 0
-    while exporting.join(RESTART_AFTER_S) or exporting.is_alive():
+    while exporting.is_alive():
+        exporting.join(RESTART_AFTER_S)
         if restarts % 2:
             assert collector.terminate() == 0
         else:
