@@ -69,6 +69,12 @@ class Owner(msgspec.Struct, frozen=True):
             return f"u:{_name('user', self.user)}"
         return "o:" if self.project is None else f"p:{_name('project', self.project)}"
 
+    def __str__(self) -> str:
+        """Name the owner in messages."""
+        if self.user is not None:
+            return f"user {self.user}"
+        return "the organization's own" if self.project is None else f"project {self.project}"
+
 
 AccountKey: TypeAlias = tuple[int, str, str]
 """Organization, owner key, currency."""
@@ -139,7 +145,11 @@ def find_account(connection: Connection, scope: Scope, org_id: int, owner: Owner
     Raises:
         NotFound: it has none; the message says whose.
     """
-    return get_account(connection, scope, org_id, account_id_of(org_id, owner.key, checked_currency(currency)))
+    account_id = account_id_of(org_id, owner.key, checked_currency(currency))
+    found = accounts_by_id(connection, scope, org_id, [account_id])
+    if account_id not in found:
+        raise NotFound("credit account", f"{owner}, {currency}")
+    return found[account_id]
 
 
 def list_accounts(
