@@ -54,7 +54,7 @@ def _telegram() -> None:
             raise
         raise ExtraMissing('the bot needs python-telegram-bot: pip install "farebox[telegram]"') from None
     token, chats = _token(), _chats(os.environ.get(CHATS, ""))
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # its lines name addresses, and the token is part of them
+    _silence()
     with opened_database() as engine:
         with transaction(engine, AllOrganizations()) as connection:
             for chat in chats.values():
@@ -63,6 +63,12 @@ def _telegram() -> None:
         bot = make_bot(engine, token, chats, api=os.environ.get(API) or None)
         print(f"answering {len(chats)} chats; end with Ctrl-C", flush=True)
         _run(bot)
+
+
+def _silence() -> None:
+    """Keep the token out of logs: it is part of every address, and of what the library says of a refused one."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("telegram").setLevel(logging.CRITICAL)  # the bot itself says by name what went wrong
 
 
 def _run(bot: Bot) -> None:
