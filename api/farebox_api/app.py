@@ -26,6 +26,8 @@ from farebox_api.price_syncing import PriceSyncing
 from farebox_api.problems import answer_fault
 from farebox_api.routes import credits as credit_routes
 from farebox_api.routes import (
+    alerts,
+    budgets,
     drift,
     exports,
     keys,
@@ -47,6 +49,7 @@ from farebox_api.routes import (
     system,
     upstreams,
     usage,
+    webhooks,
 )
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.recording import WriterSlot
@@ -69,6 +72,9 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *model_configs.ROUTES,
     *upstreams.ROUTES,
     *repair.ROUTES,
+    *budgets.ROUTES,
+    *alerts.ROUTES,
+    *webhooks.ROUTES,
     *drift.ROUTES,
     *price_policies.ROUTES,
     *quarantine.ROUTES,
