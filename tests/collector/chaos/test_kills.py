@@ -17,6 +17,7 @@ from tests.collector.chaos.sending import Senders
 from tests.collector.running import TIMEOUT_S, Child
 
 SEED_VARIABLE = "FAREBOX_CHAOS_SEED"
+LONGEST_START_S = 4.0  # under a second on a core of its own; senders that go on share it here
 DURING_START = 0.2
 """The share of processes that are ended before they say that they have started."""
 
@@ -70,5 +71,5 @@ def survive(folder: Path, url: str, engine: Engine, ended_by: signal.Signals, ti
 
     assert senders.told.failed_tries > times / 2
     assert len(senders.told.acknowledged) > 20 * times
-    assert statistics.median(starts_s) < 2
+    assert statistics.median(starts_s) < LONGEST_START_S
     audit(engine, senders.told.acknowledged, folder / "spool")
