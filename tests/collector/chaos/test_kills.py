@@ -17,7 +17,7 @@ from tests.collector.chaos.sending import Senders
 from tests.collector.running import TIMEOUT_S, Child
 
 SEED_VARIABLE = "FAREBOX_CHAOS_SEED"
-LONGEST_START_S = 4.0  # under a second on a core of its own; senders that go on share it here
+LONGEST_START_S = 4.0  # two on a quiet machine, as `test_killed.py` asks; senders that go on share the cores here
 DURING_START = 0.2
 """The share of processes that are ended before they say that they have started."""
 
