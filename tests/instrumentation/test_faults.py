@@ -174,6 +174,8 @@ class Look:
 @pytest.fixture(scope="module")
 def unpatched() -> Iterator[Callable[[str], Expected]]:
     """Start each fake once, and take once what the app sees of the unpatched SDK."""
+    gc.collect()
+    gc.freeze()  # a collection that goes through the modules of all SDKs takes 0.2 s
     with contextlib.ExitStack() as running:
         known: dict[str, Expected] = {}
 
@@ -184,7 +186,7 @@ def unpatched() -> Iterator[Callable[[str], Expected]]:
                     DRIVERS[sdk].walk(look.expected.fake.url, look)
                 known[sdk] = look.expected
                 gc.collect()
-                gc.freeze()  # a collection that goes through the modules of all SDKs takes 0.2 s
+                gc.freeze()  # what this SDK has imported by now
             return known[sdk]
 
         yield taken
