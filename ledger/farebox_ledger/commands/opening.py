@@ -6,6 +6,7 @@ standard error; wrong use is exit code 2, by argparse; all else is ours and show
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady, LedgerError
+from farebox_ledger.store.audit import Actor, acting
 from farebox_ledger.store.engine import URL_VARIABLE, default_database_url, first_line, open_engine, redacted
 from farebox_ledger.store.migrations import ensure_schema
 
@@ -39,13 +41,21 @@ def opened_database(*, with_schema: bool = True) -> Iterator[Engine]:
 
 
 def guarded(command: str, run: Callable[[], None]) -> int:
-    """Run a command's work and answer its exit code."""
+    """Run a command's work and answer its exit code; what it changes is noted as done by this user of the machine."""
     try:
-        run()
+        with acting(Actor("command", _user(), via=command)):
+            run()
     except LedgerError as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
 
 
 def print_json(value: object) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 from farebox_ledger.errors import InvalidInput
 from farebox_ledger.pricing import ModelAlias, canonical_provider
 from farebox_ledger.pricing.names import comparable
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.catalog_state import lock_catalog
 from farebox_ledger.store.price_tables import model_alias_terms, model_aliases, model_configs
 from farebox_ledger.store.scope import Scope
@@ -68,6 +68,12 @@ class AliasChange(Redated, frozen=True, kw_only=True):
     model_config_id: str | UnsetType | None = UNSET
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> AdministeredAlias:
+    """Read what the audit log keeps of the time before a change."""
+    return get_alias(connection, scope, identity)
+
+
+@audit.makes("model_alias")
 def create_alias(
     connection: Connection, scope: Scope, draft: AliasDraft, *, now_us: int | None = None
 ) -> AdministeredAlias:
@@ -95,6 +101,7 @@ def create_alias(
     return get_alias(connection, scope, identity)
 
 
+@audit.changes("model_alias", _before)
 def change_alias(
     connection: Connection,
     scope: Scope,
@@ -125,6 +132,7 @@ def change_alias(
     return get_alias(connection, scope, identity)
 
 
+@audit.changes("model_alias", _before, "delete")
 def delete_alias(
     connection: Connection,
     scope: Scope,

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from farebox_ledger.errors import LeaseLost, NotFound
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.schema import JobStatus, jobs
 from farebox_ledger.store.scope import OrgScope, Scope, within
 
@@ -100,6 +101,7 @@ def enqueue(
             "started_at_us": now_us,
         }
     connection.execute(insert(jobs).values(values))
+    note(connection, f"job.{kind}", "job", values["id"], after=arguments)
     return get_job(connection, scope, values["id"])
 
 

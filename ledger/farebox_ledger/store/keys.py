@@ -13,6 +13,8 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from farebox_ledger.errors import InvalidInput, NotFound
+from farebox_ledger.store.administration_tables import key_limits
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.schema import api_keys, organizations
 from farebox_ledger.store.scope import Scope, within
 
@@ -51,17 +53,20 @@ def create_key(
     scopes: Collection[str],
     name: str | None = None,
     expires_at_us: int | None = None,
+    requests_per_minute: int | None = None,
 ) -> tuple[KeyRecord, str]:
     """Make a key; the second of the pair is its text `fbx_<prefix>_<secret>`, which nobody can see again.
 
     Raises:
-        InvalidInput: no scope, an unknown scope, or an end that has already passed.
+        InvalidInput: no scope, an unknown scope, an end that has already passed, or a limit that is none.
         NotFound: no organization has that number.
     """
     now_us = time.time_ns() // 1000
     _require_known(scopes)
     if expires_at_us is not None and expires_at_us <= now_us:
         raise InvalidInput("expires_at", "the key would have expired before it was made")
+    if requests_per_minute is not None and not 0 < requests_per_minute < 1_000_000_000:
+        raise InvalidInput("requests_per_minute", "expected a whole number above 0")
     slug = _slug_of(connection, org_id)
     prefix, secret = (_random_text(length) for length in (8, 43))
     text = f"fbx_{prefix}_{secret}"
@@ -80,6 +85,10 @@ def create_key(
     columns = msgspec.structs.asdict(record) | {"scopes": msgspec.json.encode(record.scopes).decode()}
     del columns["org_slug"]
     connection.execute(insert(api_keys), columns)
+    if requests_per_minute is not None:
+        connection.execute(insert(key_limits).values(key_id=record.id, requests_per_minute=requests_per_minute))
+    limits = {"requests_per_minute": requests_per_minute}
+    note(connection, "api_key.create", "api_key", record.id, org_id=org_id, after=msgspec.to_builtins(record) | limits)
     return record, text
 
 
@@ -107,16 +116,24 @@ def revoke_key(connection: Connection, scope: Scope, key_id: str) -> KeyRecord:
         NotFound: no key of the scope has that id.
     """
     mine = (api_keys.c.id == key_id, within(scope, api_keys.c.org_id))
-    connection.execute(
+    changed = connection.execute(
         update(api_keys).where(*mine, api_keys.c.revoked_at_us.is_(None)).values(revoked_at_us=time.time_ns() // 1000)
     )
     found = connection.execute(_SELECT.where(*mine)).one_or_none()
     if found is None:
         raise NotFound("key", key_id)
-    return _record(found)
+    record = _record(found)
+    if changed.rowcount:
+        note(connection, "api_key.revoke", "api_key", key_id, org_id=record.org_id, after=record)
+    return record
 
 
 _SELECT: Final = select(api_keys, organizations.c.slug).select_from(api_keys.outerjoin(organizations))
+
+
+def key_limit(connection: Connection, key_id: str) -> int | None:
+    """Answer how many requests a minute a key may send; None where the settings decide."""
+    return connection.scalar(select(key_limits.c.requests_per_minute).where(key_limits.c.key_id == key_id))
 
 
 def _record(row: Row[Any]) -> KeyRecord:

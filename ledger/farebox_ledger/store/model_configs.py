@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, select
 from farebox_ledger.errors import Conflict, InvalidInput
 from farebox_ledger.pricing import canonical_provider
 from farebox_ledger.pricing.configurations import ModelConfiguration
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.catalog_state import lock_catalog, raise_catalog_version
 from farebox_ledger.store.overrides import (
     OverrideChange,
@@ -69,6 +69,12 @@ class ModelConfigChange(msgspec.Struct, frozen=True, kw_only=True):
     is_active: bool | UnsetType = UNSET
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> ModelConfig:
+    """Read what the audit log keeps of the time before a change."""
+    return get_model_config(connection, scope, identity)
+
+
+@audit.makes("model_config")
 def create_model_config(
     connection: Connection, scope: OrgScope, draft: ModelConfigDraft, *, now_us: int | None = None
 ) -> ModelConfig:
@@ -109,6 +115,7 @@ def create_model_config(
     return get_model_config(connection, scope, identity)
 
 
+@audit.changes("model_config", _before)
 def change_model_config(
     connection: Connection,
     scope: Scope,
@@ -148,6 +155,7 @@ def change_model_config(
     return get_model_config(connection, scope, identity)
 
 
+@audit.changes("model_config", _before, "delete")
 def delete_model_config(
     connection: Connection,
     scope: Scope,

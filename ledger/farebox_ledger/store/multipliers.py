@@ -15,7 +15,7 @@ from farebox_ledger.errors import InvalidInput
 from farebox_ledger.money import decimal_text
 from farebox_ledger.pricing import Multiplier, canonical_provider
 from farebox_ledger.pricing.units import checked_decimal
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.catalog_state import lock_catalog
 from farebox_ledger.store.price_tables import multiplier_terms, multipliers
 from farebox_ledger.store.scope import Scope
@@ -58,6 +58,12 @@ class MultiplierChange(Redated, frozen=True, kw_only=True):
     factor: Decimal | UnsetType = UNSET
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> PriceMultiplier:
+    """Read what the audit log keeps of the time before a change."""
+    return get_multiplier(connection, scope, identity)
+
+
+@audit.makes("multiplier")
 def create_multiplier(
     connection: Connection, scope: Scope, draft: MultiplierDraft, *, now_us: int | None = None
 ) -> PriceMultiplier:
@@ -84,6 +90,7 @@ def create_multiplier(
     return get_multiplier(connection, scope, identity)
 
 
+@audit.changes("multiplier", _before)
 def change_multiplier(
     connection: Connection,
     scope: Scope,
@@ -109,6 +116,7 @@ def change_multiplier(
     return get_multiplier(connection, scope, identity)
 
 
+@audit.changes("multiplier", _before, "delete")
 def delete_multiplier(
     connection: Connection,
     scope: Scope,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from farebox_ledger.errors import Conflict, InvalidInput
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.schema import organizations
 from farebox_ledger.store.scope import Scope, within
 from farebox_ledger.usage import org_id_of
@@ -46,6 +47,7 @@ def create_organization(connection: Connection, slug: str, name: str | None = No
             connection.execute(insert(organizations), msgspec.structs.asdict(organization))
     except IntegrityError:
         raise Conflict(f"organization {slug!r} exists already", conflicting_id=slug) from None
+    note(connection, "organization.create", "organization", slug, org_id=organization.org_id, after=organization)
     return organization
 
 

@@ -23,7 +23,7 @@ from farebox_ledger.pricing.names import comparable
 from farebox_ledger.pricing.rates import STANDARD
 from farebox_ledger.pricing.tiers import canonical_tier
 from farebox_ledger.pricing.units import Unit, single_price
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.catalog_state import lock_catalog
 from farebox_ledger.store.price_rows import insert_prices, price_of
 from farebox_ledger.store.price_tables import price_override_terms, price_overrides
@@ -120,6 +120,12 @@ class _Content(msgspec.Struct, frozen=True, kw_only=True):
     source_url: str | None
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> PriceOverride:
+    """Read what the audit log keeps of the time before a change."""
+    return get_override(connection, scope, identity)
+
+
+@audit.makes("price_override")
 def create_override(
     connection: Connection, scope: Scope, draft: OverrideDraft, *, now_us: int | None = None
 ) -> PriceOverride:
@@ -151,6 +157,7 @@ def create_override(
     return get_override(connection, scope, subjects.make(connection, KIND, new, opening))
 
 
+@audit.changes("price_override", _before)
 def change_override(
     connection: Connection,
     scope: Scope,
@@ -179,6 +186,7 @@ def change_override(
     return get_override(connection, scope, identity)
 
 
+@audit.changes("price_override", _before, "delete")
 def delete_override(
     connection: Connection,
     scope: Scope,

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, insert, select, update
 from farebox_ledger.errors import NotFound
 from farebox_ledger.pricing import Policy
 from farebox_ledger.store import subjects
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.catalog_state import lock_catalog, raise_catalog_version
 from farebox_ledger.store.price_tables import price_policies
 from farebox_ledger.store.schema import organizations
@@ -36,6 +37,7 @@ def set_price_policy(
     lock_catalog(connection)
     if connection.execute(select(organizations.c.org_id).where(organizations.c.org_id == org_id)).scalar() is None:
         raise NotFound("organization", str(org_id))
+    before = all_policies(connection).get(org_id)
     at_us = subjects.now_us() if now_us is None else now_us
     columns = {
         "use_archive": int(policy.use_archive),
@@ -50,6 +52,7 @@ def set_price_policy(
     if not changed.rowcount:
         connection.execute(insert(table).values(org_id=org_id, created_at_us=at_us, **columns))
     raise_catalog_version(connection)
+    note(connection, "price_policy.set", "price_policy", str(org_id), org_id=org_id, before=before, after=policy)
     return policy
 
 

@@ -18,6 +18,7 @@ from farebox_ledger.errors import Conflict, NotFound
 from farebox_ledger.pricing import Price, price_id
 from farebox_ledger.pricing.names import comparable
 from farebox_ledger.store import subjects
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.catalog_state import lock_catalog, raise_catalog_version
 from farebox_ledger.store.price_rows import insert_prices, read_prices
 from farebox_ledger.store.price_tables import SyncSource, SyncStatus, price_syncs
@@ -87,6 +88,7 @@ def begin_sync(connection: Connection, origin: str, *, now_us: int | None = None
     connection.execute(
         insert(price_syncs).values(id=sync.id, source=SOURCE, origin=origin, status=sync.status, requested_at_us=at_us)
     )
+    note(connection, "price_sync.start", "price_sync", sync.id, after=sync)
     return sync
 
 
@@ -122,6 +124,7 @@ def note_approval(connection: Connection, sync_id: str, at_us: int) -> None:
     connection.execute(
         update(price_syncs).where(price_syncs.c.id == sync_id).values(approved_at_us=at_us, content=None)
     )
+    note(connection, "price_sync.approve", "price_sync", sync_id)
 
 
 def counts(difference: Difference) -> dict[str, int]:

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, literal_column, or_, select
 
 from farebox_ledger.errors import NotFound
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.rows import bounded_name
 from farebox_ledger.store.schema import UNSETTLED, ignored_groups, rollup_day_reason, usage_rows
 from farebox_ledger.store.scope import OrgScope, Scope, within
@@ -129,6 +130,7 @@ def ignore_group(connection: Connection, scope: Scope, name: GroupName) -> None:
                 ignored_at_us=time.time_ns() // 1000,
             )
         )
+        note(connection, "unpriced.ignore", "unpriced_group", _key(scope, name), after=name)
 
 
 def restore_group(connection: Connection, scope: Scope, name: GroupName) -> None:
@@ -139,6 +141,7 @@ def restore_group(connection: Connection, scope: Scope, name: GroupName) -> None
     """
     if not connection.execute(delete(ignored_groups).where(_key_is(scope, name))).rowcount:
         raise NotFound("ignored group", f"{name.provider}/{name.model} ({name.reason})")
+    note(connection, "unpriced.restore", "unpriced_group", _key(scope, name), before=name)
 
 
 def _key(scope: Scope, name: GroupName) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from farebox_ledger.errors import Conflict
 from farebox_ledger.pricing import canonical_provider
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.catalog_state import lock_catalog, raise_catalog_version
 from farebox_ledger.store.price_tables import multipliers, upstreams
 from farebox_ledger.store.scope import Scope
@@ -46,6 +46,12 @@ class UpstreamChange(msgspec.Struct, frozen=True, kw_only=True):
     is_active: bool | UnsetType = UNSET
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> Upstream:
+    """Read what the audit log keeps of the time before a change."""
+    return get_upstream(connection, scope, identity)
+
+
+@audit.makes("upstream")
 def create_upstream(
     connection: Connection, scope: Scope, draft: UpstreamDraft, *, now_us: int | None = None
 ) -> Upstream:
@@ -75,6 +81,7 @@ def create_upstream(
     return get_upstream(connection, scope, identity)
 
 
+@audit.changes("upstream", _before)
 def change_upstream(
     connection: Connection,
     scope: Scope,
@@ -106,6 +113,7 @@ def change_upstream(
     return get_upstream(connection, scope, identity)
 
 
+@audit.changes("upstream", _before, "delete")
 def delete_upstream(
     connection: Connection,
     scope: Scope,
