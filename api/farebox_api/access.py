@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from farebox_api.auth import Caller
+from farebox_api.idempotency import Change
 from farebox_ledger.errors import NotFound
+from farebox_ledger.store.audit import Acting, Actor, acting, note
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.organizations import organization_by_slug
 from farebox_ledger.store.scope import AllOrganizations, OrgScope, Scope
@@ -18,10 +20,24 @@ from farebox_ledger.usage import org_id_of
 class Books:
     """Opens the ledger for the caller of one request."""
 
-    def __init__(self, engine: Engine, caller: Caller) -> None:
-        """Bind the database to who asks."""
+    def __init__(
+        self, engine: Engine, caller: Caller, *, change: Change | None = None, actor: Actor | None = None
+    ) -> None:
+        """Bind the database to who asks.
+
+        `change` is the transaction of a request that must act once; `actor` is whom the audit log names, by the key
+        alone where nothing else is known.
+        """
         self._engine = engine
+        self._change = change
+        self._actor = actor or Actor("key", caller.key_id)
         self.caller = caller
+
+    @contextmanager
+    def acting(self) -> Iterator[Acting]:
+        """Let what a block changes by other ways than `writing` be noted as this caller's."""
+        with acting(self._actor) as state:
+            yield state
 
     @contextmanager
     def reading(self, organization: str | None = None) -> Iterator[tuple[Connection, Scope]]:
@@ -31,17 +47,30 @@ class Books:
             NotFound: the organization does not exist, or not for this caller; the two look alike.
         """
         scope = self._scope(organization)
-        with transaction(self._engine, scope) as connection:
+        if self._change is not None and self._change.connection is not None:
+            opened = self._change.writing(self._engine, scope)  # sees what the request itself has written
+        else:
+            opened = transaction(self._engine, scope)
+        with opened as connection:
             self._check(connection, scope, organization)
             yield connection, scope
 
     @contextmanager
     def writing(self, organization: str | None = None) -> Iterator[tuple[Connection, Scope]]:
-        """Open one write transaction, as `reading`; it commits at the end of the block."""
+        """Open one write transaction, as `reading`; it commits at the end of the block.
+
+        A change that nobody noted is noted as the operation that it was, so that none is without an entry.
+        """
         scope = self._scope(organization)
-        with transaction(self._engine, scope, write=True) as connection:
+        if self._change is None:
+            opened = transaction(self._engine, scope, write=True)
+        else:
+            opened = self._change.writing(self._engine, scope)
+        with opened as connection, self.acting() as state:
             self._check(connection, scope, organization)
             yield connection, scope
+            if not state.noted:
+                note(connection, self._actor.via or "change", "request", self._actor.request_id)
 
     def org_id(self, organization: str | None) -> int | None:
         """Answer the number of an organization that the caller may name; None names the caller's own, if it has one.

@@ -21,12 +21,13 @@ from farebox_api.bodies import RawRequest
 from farebox_api.catalog import Catalog
 from farebox_api.config import ApiConfig
 from farebox_api.edge import Edge
+from farebox_api.idempotency import Idempotency, change_of
 from farebox_api.openapi import SECURITY, StrictParameters, correct, openapi_config
 from farebox_api.price_syncing import PriceSyncing
-from farebox_api.problems import answer_fault
-from farebox_api.routes import credits as credit_routes
+from farebox_api.problems import answer_fault, request_id
 from farebox_api.routes import (
     alerts,
+    audit,
     budgets,
     drift,
     exports,
@@ -51,8 +52,11 @@ from farebox_api.routes import (
     usage,
     webhooks,
 )
+from farebox_api.routes import credits as credit_routes
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.recording import WriterSlot
+from farebox_ledger.store.audit import Actor
+from farebox_ledger.store.rate_limits import RateLimits
 
 V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *overview.ROUTES,
@@ -63,6 +67,7 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *recording.ROUTES,
     *exports.ROUTES,
     *organizations.ROUTES,
+    *audit.ROUTES,
     *keys.ROUTES,
     *prices.ROUTES,
     *price_syncs.ROUTES,
@@ -91,7 +96,10 @@ def create_app(config: ApiConfig, engine: Engine) -> Litestar:
             "engine": Provide(lambda: engine, sync_to_thread=False),
             "telemetry": Provide(lambda: telemetry, sync_to_thread=False),
         },
-        middleware=[Authentication(engine, config.admin_key)],
+        middleware=[
+            Authentication(engine, config.admin_key, RateLimits(engine), config.requests_per_minute),
+            Idempotency(engine, config.max_body_bytes),
+        ],
         before_request=strict,
         exception_handlers={Exception: answer_fault},
         request_class=RawRequest,
@@ -110,7 +118,8 @@ def _v1(config: ApiConfig, engine: Engine) -> Router:
     catalog = Catalog(engine)
 
     def books(request: Request[Any, Any, Any]) -> Books:
-        return Books(engine, request.user)
+        actor = Actor("key", request.user.key_id, str(request.route_handler.operation_id), request_id(request))
+        return Books(engine, request.user, change=change_of(request.scope), actor=actor)
 
     slot = WriterSlot(engine, "api")
     syncing = PriceSyncing(engine, config.price_sync_url)

@@ -20,9 +20,10 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 from sqlalchemy import Engine
 
-from farebox_api.errors import MissingScope, Unauthenticated
+from farebox_api.errors import MissingScope, TooManyRequests, Unauthenticated
 from farebox_ledger.store.engine import transaction
-from farebox_ledger.store.keys import KeyRecord, hash_key, key_by_hash
+from farebox_ledger.store.keys import KeyRecord, hash_key, key_by_hash, key_limit
+from farebox_ledger.store.rate_limits import RateLimits
 from farebox_ledger.store.scope import AllOrganizations
 
 Connection: TypeAlias = ASGIConnection[Any, Any, Any, Any]
@@ -34,6 +35,9 @@ MAX_KEY_LENGTH: Final = 512
 PUBLIC: Final = "is_public"
 """The option of a route that answers without a key."""
 
+ALLOWANCE: Final = "allowance"
+"""Where a request's state says what its key has left in this minute."""
+
 _HINT: Final = "send it as `Authorization: Bearer KEY` or `x-api-key: KEY`"
 
 
@@ -44,6 +48,7 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: frozenset[str]
     org_id: int | None = None
     org_slug: str | None = None
+    requests_per_minute: int | None = None
 
     def may(self, scope: str) -> bool:
         """Say whether the key opens `scope`; `admin` opens all of the API, sending is none of it."""
@@ -67,27 +72,38 @@ class Authentication(ASGIMiddleware):
 
     exclude_opt_key = PUBLIC
 
-    def __init__(self, engine: Engine, admin_key: str | None) -> None:
-        """Keep the digest of the bootstrap key, not the key."""
+    def __init__(
+        self, engine: Engine, admin_key: str | None, limits: RateLimits, requests_per_minute: int | None
+    ) -> None:
+        """Keep the digest of the bootstrap key, not the key. `requests_per_minute` limits keys without a limit."""
         self._engine = engine
+        self._limits = limits
+        self._requests_per_minute = requests_per_minute
         self._admin_digest = None if admin_key is None else _digest(admin_key.encode())
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Find out who asks before anything else is looked at."""
-        scope["user"] = await self._caller(presented_key(Connection(scope)))
+        scope["user"] = caller = await self._caller(presented_key(Connection(scope)))
+        limit = caller.requests_per_minute or self._requests_per_minute
+        if limit is not None and caller is not BOOTSTRAP:
+            allowance = await to_thread.run_sync(self._limits.use, caller.key_id, limit)
+            scope["state"][ALLOWANCE] = allowance
+            if allowance.is_exceeded:
+                raise TooManyRequests(allowance.limit, allowance.reset_s)
         await next_app(scope, receive, send)
 
     async def _caller(self, key: str) -> Caller:
         if self._admin_digest and hmac.compare_digest(_digest(key.encode("latin-1")), self._admin_digest):
             return BOOTSTRAP
-        record = await to_thread.run_sync(self._look_up, key)
+        record, limit = await to_thread.run_sync(self._look_up, key)
         if record is None or not record.is_active(time.time_ns() // 1000):
             raise Unauthenticated("The key is unknown, expired or revoked.")
-        return Caller(str(record.id), frozenset(record.scopes), record.org_id, record.org_slug)
+        return Caller(str(record.id), frozenset(record.scopes), record.org_id, record.org_slug, limit)
 
-    def _look_up(self, key: str) -> KeyRecord | None:
+    def _look_up(self, key: str) -> tuple[KeyRecord | None, int | None]:
         with transaction(self._engine, AllOrganizations()) as connection:
-            return key_by_hash(connection, hash_key(key))
+            record = key_by_hash(connection, hash_key(key))
+            return record, None if record is None else key_limit(connection, record.id)
 
 
 def presented_key(connection: Connection) -> str:

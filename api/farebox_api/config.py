@@ -62,6 +62,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 64 * 1024 * 1024
     price_sync_url: str = DEFAULT_URL
     price_sync_interval_s: int | None = None  # None: prices are synced on demand alone
+    requests_per_minute: int | None = None  # None: keys without a limit of their own have none
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
 
@@ -83,6 +84,7 @@ class ApiConfig(msgspec.Struct, frozen=True, kw_only=True):
             or defaults.max_body_bytes,
             price_sync_url=_price_sync_url(given.get(URL_VARIABLE, defaults.price_sync_url)),
             price_sync_interval_s=_price_sync_interval(given.get(INTERVAL_VARIABLE)),
+            requests_per_minute=_requests_per_minute("FAREBOX_RATE_LIMIT", given.get("FAREBOX_RATE_LIMIT")),
             log_level=_log_level(given.get("FAREBOX_LOG_LEVEL", defaults.log_level)),
             log_format=_log_format(given.get("FAREBOX_LOG_FORMAT", defaults.log_format)),
         )
@@ -133,6 +135,14 @@ def _bytes(variable: str, value: str | None) -> int | None:
     if match is None or int(match[1]) == 0:
         raise ConfigError(variable, f"expected a whole number of bytes above 0, such as 1048576 or 1MiB, got {value!r}")
     return int(match[1]) * _UNITS[(match[2] or "").lower()]
+
+
+def _requests_per_minute(variable: str, value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,8}", value.strip(), re.ASCII):
+        raise ConfigError(variable, f"expected a whole number of requests a minute above 0, got {value!r}")
+    return int(value)
 
 
 def _price_sync_url(value: str) -> str:

@@ -16,7 +16,9 @@ from litestar.datastructures import MutableScopeHeaders
 from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from farebox_api.auth import ALLOWANCE
 from farebox_api.telemetry import Telemetry
+from farebox_ledger.store.rate_limits import Allowance
 
 logger = logging.getLogger("farebox.access")
 
@@ -58,7 +60,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _add_headers(message, request_id)
+                _add_headers(message, request_id, scope["state"].get(ALLOWANCE))
             await send(message)
 
         self._telemetry.request_started()
@@ -93,8 +95,11 @@ def _request_id(scope: Any) -> str:
     return uuid4().hex
 
 
-def _add_headers(message: Any, request_id: str) -> None:
+def _add_headers(message: Any, request_id: str, allowance: Allowance | None) -> None:
     headers = MutableScopeHeaders.from_message(message)
     headers["X-Request-Id"] = request_id
+    if allowance is not None:  # draft-ietf-httpapi-ratelimit-headers-10
+        headers["RateLimit-Policy"] = f'"key";q={allowance.limit};w=60'
+        headers["RateLimit"] = f'"key";r={allowance.remaining};t={allowance.reset_s}'
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)

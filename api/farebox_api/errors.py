@@ -7,6 +7,7 @@ ApiError
 ├── Unauthenticated     401: no key, or one that opens nothing
 ├── Forbidden           403: the key is good, and not for this
 │   └── MissingScope    … because it lacks a scope
+├── TooManyRequests     429: the key has used up its minute
 ├── MissingExtra        501: this installation lacks an optional part; names it
 └── NotReady            503: the service cannot answer now; says what it waits for
 
@@ -68,6 +69,15 @@ class MissingScope(Forbidden):
         """Name the scope that would open the door."""
         super().__init__(f"This needs a key with the scope {scope}.")
         self.scope = scope
+
+
+class TooManyRequests(ApiError):
+    """The key has used up its minute."""
+
+    def __init__(self, limit: int, reset_s: int) -> None:
+        """Say how many requests a minute the key has, and in how many seconds the next one begins."""
+        super().__init__(f"This key may send {limit} requests a minute; try again in {reset_s} seconds.")
+        self.reset_s = reset_s
 
 
 class NotReady(ApiError):

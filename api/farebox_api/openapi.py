@@ -6,7 +6,7 @@ The corrected document is also the law of the addresses: `StrictParameters` refu
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ from litestar.types import ControllerRouterHandler
 
 from farebox_api.auth import PUBLIC
 from farebox_api.bodies import Input
+from farebox_api.idempotency import HEADER, PATTERN
 from farebox_api.parameters import Rule, check
+from farebox_api.problems import CONFLICT, KEY_REUSED
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"api_key": []}]
 """Either header opens a route; put on the router of all routes that need a key."""
@@ -92,6 +94,8 @@ def correct(document: OpenAPI) -> OpenAPI:
         for parameter in _parameters(operation):
             if isinstance(parameter.schema, Schema):
                 _take_out_null(parameter.schema)
+    for operation in _changing(document):
+        _take_idempotency_key(operation)
     bodies = {shape.__name__ for shape in Input.__subclasses__()}
     for name, schema in (document.components.schemas or {}).items():
         if name in bodies:
@@ -105,6 +109,24 @@ def operations(document: OpenAPI) -> Iterator[Operation]:
         for operation in (item.get, item.put, item.post, item.delete, item.patch):
             if operation is not None:
                 yield operation
+
+
+def _changing(document: OpenAPI) -> Iterator[Operation]:
+    for item in (document.paths or {}).values():
+        yield from (found for found in (item.put, item.post, item.delete, item.patch) if found is not None)
+
+
+def _take_idempotency_key(operation: Operation) -> None:
+    """Say what `idempotency` does before the route: it takes a header and may answer 409 or 422."""
+    if any(parameter.name == HEADER for parameter in _parameters(operation)):
+        return
+    schema = Schema(type=OpenAPIType.STRING, min_length=1, max_length=255, pattern=PATTERN)
+    described = "The same request with the same key acts once; a repetition gets the first answer, for 24 hours."
+    header = Parameter(name=HEADER, param_in="header", schema=schema, description=described)
+    operation.parameters = [*(operation.parameters or ()), header]
+    responses = operation.responses or {}
+    for kind in (CONFLICT, KEY_REUSED):
+        responses.setdefault(str(kind.status), replace(responses["401"], description=kind.title))
 
 
 def _parameters(operation: Operation) -> list[Parameter]:

@@ -19,8 +19,18 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from farebox_api.errors import ApiError, Fault, Forbidden, InvalidRequest, MissingExtra, NotReady, Unauthenticated
+from farebox_api.errors import (
+    ApiError,
+    Fault,
+    Forbidden,
+    InvalidRequest,
+    MissingExtra,
+    NotReady,
+    TooManyRequests,
+    Unauthenticated,
+)
 from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput, LedgerError, NotFound, Outdated
+from farebox_ledger.store.idempotency import KeyReused
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +54,8 @@ CONFLICT: Final = Kind(409, "conflict", "The change contradicts what stands")
 PRECONDITION_FAILED: Final = Kind(412, "precondition-failed", "The thing has changed since it was read")
 TOO_LARGE: Final = Kind(413, "too-large", "The body is too large")
 UNSUPPORTED: Final = Kind(415, "unsupported-media-type", "The body has a media type that is not read")
+KEY_REUSED: Final = Kind(422, "idempotency-key-reused", "The Idempotency-Key stands for another request")
+TOO_MANY: Final = Kind(429, "too-many-requests", "The key has used up its minute")
 INTERNAL: Final = Kind(500, "internal-error", "farebox made a mistake")
 NOT_IMPLEMENTED: Final = Kind(501, "missing-extra", "This installation lacks an optional part")
 UNAVAILABLE: Final = Kind(503, "unavailable", "farebox cannot answer now")
@@ -60,6 +72,8 @@ KINDS: Final = {
         PRECONDITION_FAILED,
         TOO_LARGE,
         UNSUPPORTED,
+        KEY_REUSED,
+        TOO_MANY,
         INTERNAL,
         NOT_IMPLEMENTED,
         UNAVAILABLE,
@@ -96,12 +110,12 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 def problem_responses(*statuses: int) -> dict[int, ResponseSpec]:
-    """Document the problems a route can answer with; 500 and 503 go with every route."""
+    """Document the problems a route can answer with; 500 and 503 go with each, 429 with those with a key."""
     return {
         status: ResponseSpec(
             data_container=Problem, description=KINDS[status].title, media_type=MEDIA_TYPE, generate_examples=False
         )
-        for status in sorted({*statuses, 500, 503})
+        for status in sorted({*statuses, *((429,) if 401 in statuses else ()), 500, 503})
     }
 
 
@@ -119,7 +133,7 @@ def answer_fault(request: Request[Any, Any, Any], fault: Exception) -> Response[
         request_id=request_id(request),
         conflicting_id=_unset(fault.conflicting_id if isinstance(fault, Conflict) else None),
     )
-    return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=_headers(request, kind))
+    return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=_headers(request, kind, fault))
 
 
 def request_id(request: Request[Any, Any, Any]) -> str:
@@ -150,6 +164,8 @@ def _api_reading(fault: ApiError) -> tuple[Kind, str, tuple[Fault, ...]]:
             return UNAUTHENTICATED, str(fault), ()
         case Forbidden():
             return FORBIDDEN, str(fault), ()
+        case TooManyRequests():
+            return TOO_MANY, str(fault), ()
         case MissingExtra():
             return NOT_IMPLEMENTED, str(fault), ()
         case NotReady():
@@ -165,6 +181,8 @@ def _ledger_reading(request: Request[Any, Any, Any], fault: LedgerError) -> tupl
             return INVALID, _sentence(faults), faults
         case NotFound():
             return NOT_FOUND, f"The {fault.kind} {fault.name!r} does not exist, or not for this key.", ()
+        case KeyReused():
+            return KEY_REUSED, str(fault), ()
         case Conflict():
             return CONFLICT, str(fault), ()
         case Outdated():
@@ -229,7 +247,9 @@ def _unset(text: str | None) -> str | UnsetType:
     return UNSET if text is None else text
 
 
-def _headers(request: Request[Any, Any, Any], kind: Kind) -> dict[str, str]:
+def _headers(request: Request[Any, Any, Any], kind: Kind, fault: Exception) -> dict[str, str]:
+    if isinstance(fault, TooManyRequests):
+        return {"Retry-After": str(fault.reset_s)}
     if kind is UNAUTHENTICATED:
         return {"WWW-Authenticate": 'Bearer realm="farebox"'}  # RFC 9110 §11.6.1
     if kind is METHOD_NOT_ALLOWED:

@@ -12,6 +12,7 @@ from farebox_api.access import Books
 from farebox_api.auth import Caller, requires
 from farebox_api.bodies import read
 from farebox_api.errors import Fault, Forbidden, InvalidRequest
+from farebox_api.idempotency import SHOWN_ONCE
 from farebox_api.paging import CursorCodec, page_after
 from farebox_api.parameters import time_us
 from farebox_api.problems import problem_responses
@@ -52,6 +53,7 @@ def listed(books: NamedDependency[SkipValidation[Books]], limit: Limit = 50, cur
     tags=["keys"],
     guards=[requires("admin")],
     responses=problem_responses(400, 401, 403, 404),
+    opt={SHOWN_ONCE: True},
     sync_to_thread=True,
 )
 def created(
@@ -67,6 +69,7 @@ def created(
             scopes=wanted.scopes,
             name=wanted.name,
             expires_at_us=_expires_at_us(wanted.expires_at),
+            requests_per_minute=wanted.requests_per_minute,
         )
     return new_key_answer(record, key)
 

@@ -77,7 +77,8 @@ def started(
     """
     checked_source(read(body or b"{}", SyncInput).source)
     _require_system(books)
-    sync = syncing.start()
+    with books.acting():
+        sync = syncing.start()
     return Response(sync_answer(sync), status_code=202, headers={"Location": f"/v1/price-syncs/{sync.id}"})
 
 
@@ -111,7 +112,8 @@ def approved(
 ) -> SyncWithDiffAnswer:
     """Apply a sync that waits because it removes much or moves prices far; takes a system key."""
     _require_system(books)
-    return sync_with_diff_answer(approve_sync(engine, sync_id))
+    with books.acting():
+        return sync_with_diff_answer(approve_sync(engine, sync_id))
 
 
 def _require_system(books: Books) -> None:

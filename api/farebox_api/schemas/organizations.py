@@ -85,6 +85,7 @@ class KeyInput(Input, frozen=True):
     system: bool = False
     name: Name | None = None
     expires_at: Annotated[str, Meta(max_length=64, extra_json_schema={"format": "date-time"})] | None = None
+    requests_per_minute: Annotated[int, Meta(ge=1, le=999_999_999)] | None = None
 
 
 def organization_answer(organization: Organization) -> OrganizationAnswer:
