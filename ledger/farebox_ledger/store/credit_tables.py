@@ -117,7 +117,18 @@ credit_transactions = Table(
     CheckConstraint("length(source_id) = 16", name="source_id_is_128_bits"),
     CheckConstraint("(counter_account = 'usage') = (usage_day IS NOT NULL)", name="usage_is_linked"),
     CheckConstraint("type <> 'usage_deduction' OR amount_pico <= 0", name="deductions_deduct"),
-    Index("ix_credit_transactions_account", "org_id", "account_id", "occurred_at_us", "source_id", "step"),
+    # The last three let balances and allocation be summed from the index alone.
+    Index(
+        "ix_credit_transactions_account",
+        "org_id",
+        "account_id",
+        "occurred_at_us",
+        "source_id",
+        "step",
+        "type",
+        "counter_account",
+        "amount_pico",
+    ),
     Index("ix_credit_transactions_occurred", "org_id", "occurred_at_us", "source_id", "step"),
     **_KEYED,
 )

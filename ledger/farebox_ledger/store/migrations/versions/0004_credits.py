@@ -198,7 +198,8 @@ def create_transactions() -> None:
         **KEYED,
     )
     place = ["occurred_at_us", "source_id", "step"]
-    op.create_index("ix_credit_transactions_account", "credit_transactions", ["org_id", "account_id", *place])
+    summed = ["type", "counter_account", "amount_pico"]
+    op.create_index("ix_credit_transactions_account", "credit_transactions", ["org_id", "account_id", *place, *summed])
     op.create_index("ix_credit_transactions_occurred", "credit_transactions", ["org_id", *place])
 
 
