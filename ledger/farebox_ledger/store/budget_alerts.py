@@ -86,11 +86,9 @@ def fire(
         "fired_at_us": now_us,
     }
     insert = sqlite.insert if is_sqlite(connection) else postgresql.insert
-    written = connection.execute(insert(budget_alerts).values(values).on_conflict_do_nothing())
-    if not written.rowcount:
-        return None
-    mine = (budget_alerts.c.org_id == budget.org_id, budget_alerts.c.id == identity)
-    return _alert(connection.execute(select(budget_alerts).where(*mine)).one())
+    write = insert(budget_alerts).values(values).on_conflict_do_nothing().returning(*budget_alerts.columns)
+    row = connection.execute(write).one_or_none()
+    return None if row is None else _alert(row)
 
 
 def alerts_of_period(connection: Connection, budget: Budget, period_start_us: int) -> list[Alert]:

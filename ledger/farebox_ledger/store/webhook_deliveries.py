@@ -112,10 +112,9 @@ def send(
         "created_at_us": now_us,
     }
     insert = sqlite.insert if is_sqlite(connection) else postgresql.insert
-    written = connection.execute(insert(webhook_deliveries).values(values).on_conflict_do_nothing())
-    if not written.rowcount:
-        return None
-    return _delivery(connection.execute(_of(values["org_id"], values["id"])).one())
+    write = insert(webhook_deliveries).values(values).on_conflict_do_nothing().returning(*webhook_deliveries.columns)
+    row = connection.execute(write).one_or_none()
+    return None if row is None else _delivery(row)
 
 
 def utc_text(time_us: int) -> str:
