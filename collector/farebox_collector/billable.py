@@ -115,6 +115,8 @@ def judge_across(calls: Sequence[UsageEvent]) -> dict[SpanKey, Verdict]:
     interval or around it, and to agree in model and input.
     """
     verdicts: dict[SpanKey, Verdict] = {}
+    if len({call.scope for call in calls}) < 2:
+        return verdicts
     ranked = sorted(calls, key=_rank_across)
     for position, kept in enumerate(ranked):
         if span_key(kept) in verdicts:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection
 
 from farebox_ledger.store.engine import is_sqlite
-from farebox_ledger.store.schema import FIRST_OF_TRACE
 from farebox_ledger.store.scope import Scope, require
 from farebox_ledger.store.statements import among, chunks, marks
 
@@ -68,15 +67,29 @@ def traces_of_responses(
 
 
 def _told(connection: Connection, org_id: int, moments: Mapping[str, list[int]]) -> set[tuple[int, int, bytes]]:
+    """Read at most `MAX_TOLD` calls of each response id, and one more that shows that there are too many."""
+    rows = _rows_told(connection, org_id, moments)
+    if len(rows) > MAX_TOLD * len(moments):
+        # One of them at least is no identity. Each by itself is read no further than it takes to see that.
+        rows = [row for name, each in moments.items() for row in _rows_told(connection, org_id, {name: each})]
+    told: dict[str, list[tuple[int, int, bytes]]] = defaultdict(list)
+    for response_id, day, trace_id in rows:
+        told[response_id].append((org_id, day, bytes(trace_id)))
+    return {trace for traces in told.values() if len(traces) <= MAX_TOLD for trace in traces}
+
+
+def _rows_told(connection: Connection, org_id: int, moments: Mapping[str, list[int]]) -> Sequence[Sequence[Any]]:
+    """Read the rows, one more than all the ids may have together at most.
+
+    That a response id in a list is not NULL goes without saying; said all the same, it leads SQLite to walk all ids
+    of the organization where the list is long.
+    """
     database = connection.dialect.name
     is_asked, values = among("response_id", list(moments), database)
     ends = [moment for each in moments.values() for moment in each]
-    rows = connection.exec_driver_sql(
-        f"SELECT response_id, day, trace_id FROM usage_rows WHERE org_id = {marks(1, database)} AND {is_asked} "
-        f"AND occurred_at_us BETWEEN {marks(1, database)} AND {marks(1, database)} AND {FIRST_OF_TRACE}",
-        (org_id, *values, min(ends) - TOLD_WITHIN_US, max(ends) + TOLD_WITHIN_US),
-    )
-    told: dict[str, set[tuple[int, int, bytes]]] = defaultdict(set)
-    for response_id, day, trace_id in rows:
-        told[response_id].add((org_id, day, bytes(trace_id)))
-    return {trace for traces in told.values() if len(traces) <= MAX_TOLD for trace in traces}
+    mark = marks(1, database)
+    return connection.exec_driver_sql(
+        f"SELECT response_id, day, trace_id FROM usage_rows WHERE org_id = {mark} AND {is_asked} "
+        f"AND occurred_at_us BETWEEN {mark} AND {mark} AND parent_span_id IS NULL LIMIT {mark}",
+        (org_id, *values, min(ends) - TOLD_WITHIN_US, max(ends) + TOLD_WITHIN_US, MAX_TOLD * len(moments) + 1),
+    ).all()

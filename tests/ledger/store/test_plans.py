@@ -14,6 +14,7 @@ from farebox_ledger.store.keys import key_by_hash
 from farebox_ledger.store.migrations import migrate
 from farebox_ledger.store.querying import UsageFilter, charge_versions, list_usage, usage_row
 from farebox_ledger.store.repricing_rows import RowsToPrice, page_of_rows
+from farebox_ledger.store.responses import traces_of_responses
 from farebox_ledger.store.scope import OrgScope
 from farebox_ledger.store.summaries import SummaryQuery, data_through_us, month_summary, summarize
 from farebox_ledger.store.writing import Booking, book, booked_events, seen_batches
@@ -89,6 +90,16 @@ PLANS: dict[str, tuple[Callable[[Connection], Any], str]] = {
             connection, EVERYBODY, [(ACME, 20260330, number.to_bytes(16, "big")) for number in range(5)]
         ),
         "ix_usage_rows_trace",
+    ),
+    "calls that tell of one response": (
+        lambda connection: traces_of_responses(connection, EVERYBODY, [(ACME, NOON, "chatcmpl-1")]),
+        "ix_usage_rows_response",
+    ),
+    "calls that tell of many responses": (
+        lambda connection: traces_of_responses(
+            connection, EVERYBODY, [(ACME, NOON, f"chatcmpl-{number}") for number in range(500)]
+        ),
+        "ix_usage_rows_response",
     ),
     "seen batches": (lambda connection: seen_batches(connection, "collector", [1, 2]), "pk_booked_batches"),
     "key of a sender": (lambda connection: key_by_hash(connection, bytes(32)), "uq_api_keys_hash"),
