@@ -20,7 +20,7 @@ from farebox_ledger.credits.allocating import allocate_account, counter_account_
 from farebox_ledger.errors import Conflict, InvalidInput
 from farebox_ledger.money import MAX_AMOUNT_PICO, PICO, pico_text, to_pico
 from farebox_ledger.pricing.units import checked_decimal
-from farebox_ledger.store.credit_accounts import Account
+from farebox_ledger.store.credit_accounts import Account, lock_account
 from farebox_ledger.store.credit_grants import (
     Grant,
     end_grant,
@@ -172,6 +172,7 @@ def void_grant(
     """
     if not reason.strip():
         raise InvalidInput("reason", "expected why the grant is void, got an empty text")
+    lock_account(connection, account)  # the account before its grants, as those who allocate do
     grant = get_grant(connection, scope, account.org_id, grant_id, hold=True)
     now_us = time.time_ns() // 1000
     if grant.ends_at_us is not None and grant.ends_at_us <= now_us:

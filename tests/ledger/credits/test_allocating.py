@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
@@ -16,6 +17,7 @@ from farebox_ledger.credits import (
     Granting,
     Purchase,
     adjust,
+    allocate_account,
     balance_of,
     grant_balances,
     grant_credits,
@@ -266,3 +268,25 @@ def test_balances_are_what_is_left_less_what_is_owed_after_random_work(engine: E
 def _void(engine: Engine, account: Account, made: Grant) -> None:
     with suppress(Conflict), transaction(engine, EVERYBODY, write=True) as connection:
         void_grant(connection, EVERYBODY, account, made.grant_id, "random")
+
+
+def test_many_writers_and_the_jobs_at_once_lose_nothing(engine: Engine) -> None:
+    account = open_account(engine)
+    grant(engine, account, "1", effective_at_us=NOON - HOUR)
+
+    def book_and_allocate(writer: int) -> None:
+        for number in range(10):
+            one = booking(100 * writer + number, trace_id=bytes([writer, number]) * 8, occurred_at_us=NOON + number)
+            book_all(engine, one)
+            change_all(engine, Booking(one.event, priced(writer + 1, number)))
+            with transaction(engine, EVERYBODY, write=True) as connection:
+                allocate_account(connection, account)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(book_and_allocate, range(4)))
+    run_credit_jobs(engine)
+
+    assert_rows_are_charged(engine)
+    assert_books_balance(engine)
+    assert_account_adds_up(engine, account)
+    assert marks_left(engine) == 0

@@ -51,6 +51,11 @@ def allocated(grants: Sequence[Grant], draws: Sequence[Draw]) -> dict[bytes, int
     return {grant_id: pico for grant_id, pico in sums.items() if pico}
 
 
+def order_of_use(grant: Grant) -> tuple[Any, ...]:
+    expires_at_us = grant.expires_at_us or 2**62
+    return (grant.priority, expires_at_us, grant.kind == "purchase", grant.effective_at_us, grant.grant_id)
+
+
 def paid_call_by_call(grants: Sequence[Grant], draws: Sequence[Draw]) -> dict[bytes, int]:
     """Let each call, in the order of time, be paid by what can be used then; a grant that begins pays what is owed."""
     left = {grant.grant_id: grant.amount_pico for grant in grants}
@@ -60,14 +65,7 @@ def paid_call_by_call(grants: Sequence[Grant], draws: Sequence[Draw]) -> dict[by
     for moment, pico in sorted([*begins, *draws]):
         owed += pico
         usable = [one for one in grants if one.effective_at_us <= moment < (one.ends_at_us or 2**62)]
-        order = lambda one: (  # noqa: E731  # reads best where it is used
-            one.priority,
-            one.expires_at_us or 2**62,
-            one.kind == "purchase",
-            one.effective_at_us,
-            one.grant_id,
-        )
-        for grant in sorted(usable, key=order):
+        for grant in sorted(usable, key=order_of_use):
             part = min(owed, left[grant.grant_id])
             left[grant.grant_id] -= part
             paid[grant.grant_id] += part
