@@ -43,6 +43,7 @@ from farebox_api.routes import (
     price_policies,
     price_syncs,
     prices,
+    projects,
     quarantine,
     recording,
     repair,
@@ -50,6 +51,7 @@ from farebox_api.routes import (
     system,
     upstreams,
     usage,
+    users,
     webhooks,
 )
 from farebox_api.routes import credits as credit_routes
@@ -67,6 +69,8 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *recording.ROUTES,
     *exports.ROUTES,
     *organizations.ROUTES,
+    *users.ROUTES,
+    *projects.ROUTES,
     *audit.ROUTES,
     *keys.ROUTES,
     *prices.ROUTES,

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine
 from farebox_ledger.errors import LedgerError
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.folding import fold, split_days
+from farebox_ledger.store.idempotency import prune_idempotency_keys
 from farebox_ledger.store.jobs import Interrupted, Job, heartbeat
 from farebox_ledger.store.pruning import prune_batches, prune_jobs
 from farebox_ledger.store.rollups import Difference, check_rollups
@@ -50,6 +51,7 @@ class Pruned(msgspec.Struct, frozen=True):
 
     batches: int
     jobs: int
+    idempotency_keys: int = 0
 
 
 class Compared(msgspec.Struct, frozen=True):
@@ -95,13 +97,14 @@ def check_recent_rollups(engine: Engine, job: Job, stop: threading.Event) -> Com
 
 
 def prune(kinds: frozenset[str]) -> Callable[[Engine, Job, threading.Event], Pruned]:
-    """Make the job that deletes old batch numbers and ended jobs of these kinds."""
+    """Make the job that deletes old batch numbers, ended jobs of these kinds and idempotency keys of yesterday."""
 
     def work(engine: Engine, job: Job, stop: threading.Event) -> Pruned:
         batches_before_us, jobs_before_us = (_ago_us(days) for days in (BATCHES_KEPT_DAYS, JOBS_KEPT_DAYS))
         return Pruned(
             _in_steps(engine, job, stop, lambda connection: prune_batches(connection, batches_before_us)),
             _in_steps(engine, job, stop, lambda connection: prune_jobs(connection, kinds, jobs_before_us)),
+            _in_steps(engine, job, stop, lambda connection: prune_idempotency_keys(connection, _ago_us(1))),
         )
 
     return work

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from farebox_ledger.errors import Conflict
 from farebox_ledger.store import idempotency
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.idempotency import KEPT_US, Caller, claim, prune_idempotency_keys
@@ -82,7 +83,7 @@ def test_a_claim_that_is_held_is_a_conflict_until_it_ends(api: Api) -> None:
     with transaction(api.engine, EVERYBODY, write=True) as connection:
         claim(connection, caller, "k", b"hash")
     with transaction(api.engine, EVERYBODY, write=True) as connection:
-        with pytest.raises(idempotency.Conflict, match="being worked on"):
+        with pytest.raises(Conflict, match="being worked on"):
             claim(connection, caller, "k", b"hash")
         connection.execute(text("UPDATE idempotency_keys SET claimed_at_us = claimed_at_us - 120000000"))
         assert isinstance(claim(connection, caller, "k", b"hash"), idempotency.Claim)

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Row, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, exists, insert, select, tuple_, update
 
 from farebox_ledger.errors import NotFound
+from farebox_ledger.store.administration_tables import deleted_users
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.rows import clean_text, user_reference
 from farebox_ledger.store.schema import users
 from farebox_ledger.store.scope import Scope, require, within
@@ -65,12 +67,39 @@ def list_users(
     connection: Connection, scope: Scope, *, limit: int, after: UserKey | None = None, email: str | None = None
 ) -> list[User]:
     """List users by organization and reference, those behind `after` when it is given, or those with an address."""
-    listed = select(users).where(within(scope, users.c.org_id))
+    listed = select(users).where(within(scope, users.c.org_id), ~_is_deleted())
     if after is not None:
         listed = listed.where(tuple_(users.c.org_id, users.c.user_ref) > tuple_(*after))
     if email is not None:
         listed = listed.where(users.c.email == email)
     return [_user(row) for row in connection.execute(listed.order_by(users.c.org_id, users.c.user_ref).limit(limit))]
+
+
+def get_user(connection: Connection, scope: Scope, org_id: int, user_ref: str) -> User:
+    """Find a user.
+
+    Raises:
+        InvalidInput: the organization is outside the scope.
+        NotFound: the organization has no such user, or it was deleted.
+    """
+    require(scope, org_id)
+    mine = (users.c.org_id == org_id, users.c.user_ref == user_ref, ~_is_deleted())
+    found = connection.execute(select(users).where(*mine)).one_or_none()
+    if found is None:
+        raise NotFound("user", user_ref)
+    return _user(found)
+
+
+def delete_user(connection: Connection, scope: Scope, org_id: int, user_ref: str) -> None:
+    """Take a user off the list. Rows keep the reference and go on showing the address as it was last known.
+
+    Raises:
+        InvalidInput, NotFound: as `get_user`.
+    """
+    before = get_user(connection, scope, org_id, user_ref)
+    now_us = time.time_ns() // 1000
+    connection.execute(insert(deleted_users).values(org_id=org_id, user_ref=user_ref, deleted_at_us=now_us))
+    note(connection, "user.delete", "user", user_ref, org_id=org_id, before=before)
 
 
 def erase_user(connection: Connection, scope: Scope, org_id: int, user_ref: str) -> User:
@@ -82,7 +111,7 @@ def erase_user(connection: Connection, scope: Scope, org_id: int, user_ref: str)
     """
     require(scope, org_id)
     mine = (users.c.org_id == org_id, users.c.user_ref == user_ref)
-    connection.execute(
+    changed = connection.execute(
         update(users)
         .where(*mine, users.c.erased_at_us.is_(None))
         .values(email=None, erased_at_us=time.time_ns() // 1000)
@@ -90,7 +119,13 @@ def erase_user(connection: Connection, scope: Scope, org_id: int, user_ref: str)
     found = connection.execute(select(users).where(*mine)).one_or_none()
     if found is None:
         raise NotFound("user", user_ref)
+    if changed.rowcount:
+        note(connection, "user.erase", "user", user_ref, org_id=org_id)
     return _user(found)
+
+
+def _is_deleted() -> ColumnElement[bool]:
+    return exists().where(deleted_users.c.org_id == users.c.org_id, deleted_users.c.user_ref == users.c.user_ref)
 
 
 def _seen(events: Iterable[UsageEvent]) -> dict[UserKey, tuple[str | None, int]]:

@@ -38,6 +38,7 @@ from farebox_ledger.errors import InvalidInput
 from farebox_ledger.pricing.charge import Charge
 from farebox_ledger.store.credit_posting import post_deductions
 from farebox_ledger.store.engine import is_sqlite, refusals, transaction
+from farebox_ledger.store.projects import note_projects
 from farebox_ledger.store.rollups import Tally, post
 from farebox_ledger.store.rows import POSITION, Record, RowValues, event_of, row_key, row_probes, row_values
 from farebox_ledger.store.schema import (
@@ -118,6 +119,7 @@ def book(
         post(connection, tally, writer_slot)
         post_deductions(connection, inserted)
         note_users(connection, [booking.event for booking in bookings])
+        note_projects(connection, inserted)
         if collector_id is not None:
             _record_batches(connection, collector_id, batch_ids)
     return len(inserted)
