@@ -47,6 +47,7 @@ BEDROCK: list[Call] = [
 
 EMITTERS: dict[str, list[Call]] = {
     "anthropic_native": ANTHROPIC,
+    "farebox": ANTHROPIC,
     "openinference": [*OPENAI, *ANTHROPIC],
     "openlit": [*OPENAI, *ANTHROPIC],
     "openllmetry": [*OPENAI, *ANTHROPIC],
@@ -58,11 +59,25 @@ EMITTERS: dict[str, list[Call]] = {
 }
 
 
+UNKNOWN_TO_BE_ONE: dict[str, list[Call]] = {
+    # Of the helper's stream it tells no response id, in a trace beside that of anthropic's own span.
+    "openinference": ANTHROPIC[:1],
+}
+"""Calls that are billed twice because nothing says that two traces tell of one; docs/emitters.md says so."""
+
+
 @pytest.mark.parametrize("emitter", sorted(EMITTERS))
 def test_each_call_behind_an_application_is_one_row_with_the_true_tokens(emitter: str, tmp_path: Path) -> None:
     with line(emitter, tmp_path, INSIDE="1") as collector:
         assert billed(tmp_path) == Counter(EMITTERS[emitter])
         assert collector.counters()["quarantined"] == 0
+
+
+@pytest.mark.parametrize("emitter", sorted(EMITTERS))
+def test_each_call_of_its_own_is_one_row_with_the_true_tokens(emitter: str, tmp_path: Path) -> None:
+    """Without a span around the calls, two libraries that tell of one begin a trace each."""
+    with line(emitter, tmp_path, INSIDE="0"):
+        assert billed(tmp_path) == Counter([*EMITTERS[emitter], *UNKNOWN_TO_BE_ONE.get(emitter, [])])
 
 
 @contextmanager
@@ -71,7 +86,10 @@ def line(emitter: str, folder: Path, **environment: str) -> Iterator[Running]:
     fake = FakeBedrock() if emitter == "otel_botocore" else FakeProvider()
     with fake, running(config_for(folder)) as collector:
         given = {name: value for name, value in os.environ.items() if not name.startswith(("FAREBOX_", "OTEL_"))}
-        ways = {"PROVIDER": fake.url, "COLLECTOR": f"http://127.0.0.1:{collector.http.port}"}
+        address = f"http://127.0.0.1:{collector.http.port}"
+        ways = {"PROVIDER": fake.url, "COLLECTOR": address}
+        if emitter == "farebox":
+            ways |= {"FAREBOX_ENABLED": "1", "FAREBOX_ENDPOINT": address, "FAREBOX_BUFFER_DIR": str(folder / "buffer")}
         done = subprocess.run(
             [python_of(emitter), Path(__file__).parent / "apps" / f"{emitter}_app.py"],
             env=given | ways | environment,
@@ -88,6 +106,7 @@ def line(emitter: str, folder: Path, **environment: str) -> Iterator[Running]:
 
 def python_of(emitter: str) -> Path:
     """Make the emitter's environment where it is missing, and name its interpreter."""
+    emitter = "anthropic_native" if emitter == "farebox" else emitter  # it is in all of them
     made = subprocess.run([sys.executable, "run.py", "emitter", emitter], cwd=ROOT, timeout=500, check=False)
     assert made.returncode == 0, f"the environment of {emitter} could not be made; the reason stands above"
     return ROOT / ".venvs" / f"emitter-{emitter}" / Path(sys.executable).parent.name / "python"
