@@ -41,9 +41,9 @@ from farebox_api.schemas.budgets import (
     SpendingAnswer,
     budget_answer,
     check_answer,
+    optional_decimal_of,
     spending_answer,
 )
-from farebox_api.schemas.decimals import decimal_of
 from farebox_api.schemas.values import money
 from farebox_ledger.budgets import Estimate, check, spending, window_at
 from farebox_ledger.errors import AmountTooLarge, InvalidInput
@@ -235,10 +235,10 @@ def _charge(catalog: Catalog, wanted: CheckBody, organization: str) -> Charge | 
 
 def _estimate(wanted: CheckBody, charge: Charge | None) -> tuple[Estimate | None, EstimateAnswer | None]:
     """Say what the call may cost: as the caller says, or by the catalog."""
-    if wanted.estimated_cost is not None:
+    amount = optional_decimal_of("/estimated_cost", wanted.estimated_cost)
+    if amount is not None:
         if wanted.usage is not None:
             raise InvalidRequest(Fault("expected either estimated_cost or usage", pointer="/usage"))
-        amount = decimal_of("/estimated_cost", wanted.estimated_cost)
         if not amount.is_finite() or amount < 0:
             raise InvalidRequest(Fault("expected an amount of 0 or more", pointer="/estimated_cost"))
         pico = _pico(amount)

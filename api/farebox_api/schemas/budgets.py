@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from decimal import Decimal
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -43,7 +44,9 @@ Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=400)]
 Zone: TypeAlias = Annotated[str, Meta(max_length=64, description="IANA name of the zone whose clocks cut the periods.")]
 Currency: TypeAlias = Annotated[str, Meta(pattern="^[A-Z]{3}$", description="ISO 4217 code.")]
 
-MAX_TAGS = 64
+MAX_TAGS: Final = 64
+
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class ScopeAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,8 +247,16 @@ class CheckInput(Input, frozen=True):
 
 
 class _ThresholdBody(ThresholdInput, frozen=True):
-    percent: msgspec.Raw | None = None  # type: ignore[assignment]  # the same members, read digit by digit
-    amount: msgspec.Raw | None = None  # type: ignore[assignment]  # as above
+    percent: msgspec.Raw = _NULL  # type: ignore[assignment]  # the same members, read digit by digit
+    amount: msgspec.Raw = _NULL  # type: ignore[assignment]  # as above
+
+    def threshold(self, pointer: str) -> Threshold:
+        """Hand it to the ledger, which checks the rest."""
+        return Threshold(
+            kind=self.kind,
+            percent=optional_decimal_of(f"{pointer}/percent", self.percent),
+            amount=optional_decimal_of(f"{pointer}/amount", self.amount),
+        )
 
 
 class BudgetBody(BudgetInput, frozen=True):
@@ -303,7 +314,7 @@ class BudgetChangeBody(BudgetChangeInput, frozen=True):
 class CheckBody(CheckInput, frozen=True):
     """A check as it is read: as documented, its amount kept as it was written and its usage in the ledger's shape."""
 
-    estimated_cost: msgspec.Raw | None = None  # type: ignore[assignment]  # as above
+    estimated_cost: msgspec.Raw = _NULL  # type: ignore[assignment]  # as above
     usage: QuotedUsage | None = None  # type: ignore[assignment]  # as above
 
     def call(self, *booked_models: str) -> BudgetedCall:
@@ -318,6 +329,15 @@ class CheckBody(CheckInput, frozen=True):
             key=self.key,
             tags=tuple(self.tags),
         )
+
+
+def optional_decimal_of(pointer: str, raw: msgspec.Raw) -> Decimal | None:
+    """Read a decimal that may be null or absent.
+
+    Raises:
+        InvalidRequest: it is no decimal; points at it.
+    """
+    return None if bytes(raw) == b"null" else decimal_of(pointer, raw)
 
 
 def budget_answer(budget: Budget, organization: str | None) -> BudgetAnswer:
@@ -406,11 +426,4 @@ def _threshold_answer(budget: Budget, threshold: Threshold) -> ThresholdAnswer:
 
 
 def _thresholds(given: list[_ThresholdBody]) -> tuple[Threshold, ...]:
-    return tuple(
-        Threshold(
-            kind=one.kind,
-            percent=None if one.percent is None else decimal_of(f"/thresholds/{number}/percent", one.percent),
-            amount=None if one.amount is None else decimal_of(f"/thresholds/{number}/amount", one.amount),
-        )
-        for number, one in enumerate(given)
-    )
+    return tuple(one.threshold(f"/thresholds/{number}") for number, one in enumerate(given))
