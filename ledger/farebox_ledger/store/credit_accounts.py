@@ -7,7 +7,7 @@ of its price; without any of them it is charged to nobody. Owner, currency and r
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias
@@ -207,14 +207,16 @@ def having_accounts(connection: Connection, org_ids: Sequence[int]) -> list[int]
     return sorted(org_id for (org_id,) in connection.exec_driver_sql(statement, (list(org_ids),)))
 
 
-def charged_accounts(connection: Connection, rows: Iterable[RowValues]) -> dict[AccountKey, Account]:
+def charged_accounts(connection: Connection, rows: Sequence[RowValues]) -> dict[AccountKey, Account]:
     """Read the accounts that rows may be charged to; of organizations without any, one look-up is all that it costs."""
-    wanted: dict[int, set[str]] = {}
-    for row in rows:
-        wanted.setdefault(row[_ORG_ID], set()).update(_owner_keys(row))
+    having = having_accounts(connection, sorted({row[_ORG_ID] for row in rows}))
+    wanted: dict[int, set[str]] = {org_id: set() for org_id in having}
+    for row in rows if having else ():
+        if row[_ORG_ID] in wanted:
+            wanted[row[_ORG_ID]].update(_owner_keys(row))
     found: dict[AccountKey, Account] = {}
-    for org_id in having_accounts(connection, sorted(wanted)):
-        for part in chunks(sorted(wanted[org_id])):
+    for org_id, owner_keys in wanted.items():
+        for part in chunks(sorted(owner_keys)):
             found.update(_of_owners(connection, org_id, part))
     return found
 
