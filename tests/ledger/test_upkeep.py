@@ -149,7 +149,7 @@ def test_old_batches_and_ended_recurring_jobs_are_forgotten(engine: Engine) -> N
             ],
         )
 
-    assert run_now(engine, upkeep.PRUNE)[:2] == ("done", '{"batches":2,"jobs":1}')
+    assert run_now(engine, upkeep.PRUNE)[:2] == ("done", '{"batches":2,"jobs":1,"idempotency_keys":0}')
 
     with transaction(engine, EVERYBODY) as connection:
         assert sorted(connection.scalars(select(booked_batches.c.batch_id))) == [1, 89]
