@@ -1,0 +1,220 @@
+"""One tenant against another's things, over every route that the document names; and who changed what, for each.
+
+A new route fails here until it is told how it is reached: its path's ids in `made`, its body in `BODIES`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import pytest
+from litestar.testing import TestClient
+
+from tests.api.conftest import Api, bearer
+
+MARK: Final = "only-of-acme"
+SHARED: Final = {"sync_id"}
+"""Ids of what belongs to nobody: the catalog's syncs."""
+ELSEWHERE: Final = {"alert_id", "quarantine_id"}
+"""Ids of what no request makes; the tests of budgets and quarantine look at them."""
+CHANGES_NOTHING: Final = {"quote_prices", "check_budgets"}
+
+CALL: Final = {
+    "external_id": MARK,
+    "occurred_at": "2026-03-30T12:00:00Z",
+    "provider": "openai",
+    "model": f"{MARK}-model",
+    "project": f"{MARK}-project",
+    "user": f"{MARK}-user",
+    "service": f"{MARK}-service",
+    "input_tokens": 10,
+}
+BODIES: Final[dict[str, Any]] = {
+    "POST /v1/usage": CALL,
+    "POST /v1/price-overrides": {
+        "provider": "openai",
+        "model": f"{MARK}-priced",
+        "unit": "1m",
+        "prices": {"input_tokens": "1"},
+    },
+    "POST /v1/multipliers": {"factor": "1.2", "upstream": f"{MARK}-upstream"},
+    "POST /v1/model-aliases": {"alias": f"{MARK}-alias", "target_model": "gpt-4o"},
+    "POST /v1/model-configs": {"name": f"{MARK}-config", "provider": "openai", "model": "gpt-4o"},
+    "POST /v1/upstreams": {"name": f"{MARK}-other-upstream"},
+    "POST /v1/api-keys": {"scopes": ["usage:read"], "name": MARK},
+    "POST /v1/reprice-jobs": {"dry_run": True},
+    "POST /v1/unpriced/resolve": {
+        "action": "ignore",
+        "provider": "openai",
+        "model": f"{MARK}-model",
+        "reason": "unknown_model",
+    },
+    "POST /v1/budgets": {"name": MARK, "amount": "10"},
+    "POST /v1/budgets/check": {},
+    "POST /v1/webhooks": {"url": "https://example.com/hook", "events": ["budget.alert"]},
+    "POST /v1/credits/accounts": {"name": MARK},
+    "POST /v1/credits/grants": {"amount": "1", "description": MARK},
+    "POST /v1/credits/grants/{grant_id}/void": {"reason": "a mistake"},
+    "POST /v1/credits/purchases": {"amount": "1", "external_id": MARK},
+    "POST /v1/credits/adjustments": {"amount": "1", "description": MARK},
+    "POST /v1/prices/quote": {"items": [{"provider": "openai", "model": "gpt-4o", "usage": {"input_tokens": 1}}]},
+    "PATCH /v1/projects/{project}": {"name": "Mine"},
+    "PATCH /v1/price-overrides/{override_id}": {"notes": "mine"},
+    "PATCH /v1/multipliers/{multiplier_id}": {"notes": "mine"},
+    "PATCH /v1/model-aliases/{alias_id}": {"notes": "mine"},
+    "PATCH /v1/model-configs/{config_id}": {"notes": "mine"},
+    "PATCH /v1/upstreams/{upstream_id}": {"notes": "mine"},
+    "PATCH /v1/budgets/{budget_id}": {"notes": "mine"},
+    "PATCH /v1/webhooks/{webhook_id}": {"events": ["budget.alert"]},
+    "PUT /v1/organizations/{organization}/price-policy": {
+        "use_archive": True,
+        "carry_retired": True,
+        "stated_cost_bills": False,
+    },
+}
+MAKERS: Final = {
+    "override_id": "/v1/price-overrides",
+    "multiplier_id": "/v1/multipliers",
+    "alias_id": "/v1/model-aliases",
+    "config_id": "/v1/model-configs",
+    "upstream_id": "/v1/upstreams",
+    "key_id": "/v1/api-keys",
+    "job_id": "/v1/reprice-jobs",
+    "budget_id": "/v1/budgets",
+    "webhook_id": "/v1/webhooks",
+    "grant_id": "/v1/credits/grants",
+}
+
+
+def routes(client: TestClient[Any]) -> list[tuple[str, str, Any]]:
+    paths = client.get("/schema/openapi.json").json()["paths"]
+    return [
+        (method.upper(), path, operation)
+        for path, item in paths.items()
+        for method, operation in item.items()
+        if path.startswith("/v1/")
+    ]
+
+
+def made(api: Api) -> dict[str, str]:
+    """Make one thing of each kind as acme and answer the ids, by the names that paths give them."""
+    answer = api.post("/v1/usage", CALL)
+    assert answer.status_code == 200, answer.text
+    ids = {
+        "organization": "acme",
+        "month": "2026-03",
+        "user": CALL["user"],
+        "project": CALL["project"],
+        "usage_id": api.json("/v1/usage")["items"][0]["id"],
+    }
+    api.post("/v1/credits/accounts", BODIES["POST /v1/credits/accounts"])
+    for name, path in MAKERS.items():
+        answer = api.post(path, BODIES[f"POST {path}"])
+        assert answer.status_code in (201, 202), (path, answer.text)
+        ids[name] = answer.json()["id"]
+    return ids
+
+
+def send(api: Api, method: str, route: str, path: str, key: str, **parameters: str) -> Any:
+    body = BODIES.get(f"{method} {route}")
+    sent = {} if body is None else {"json": body}
+    return api.client.request(method, path, headers=bearer(key), params=parameters, **sent)
+
+
+def with_ids(path: str, ids: dict[str, str]) -> str:
+    return re.sub(r"{(\w+)}", lambda name: ids[name[1]], path)
+
+
+def test_no_route_shows_or_changes_what_another_tenant_has(api: Api) -> None:
+    ids = made(api)
+    wrong = {}
+    for method, path, _ in routes(api.client):
+        named = set(re.findall(r"{(\w+)}", path))
+        if not named or named & (SHARED | ELSEWHERE):
+            continue
+        answer = send(api, method, path, with_ids(path, ids), api.zenith_key)
+        if answer.status_code != 404:
+            wrong[f"{method} {path}"] = (answer.status_code, answer.text[:200])
+
+    assert wrong == {}
+    for path in ("/v1/price-overrides", "/v1/budgets", "/v1/webhooks", "/v1/users", "/v1/projects", "/v1/usage"):
+        assert api.json(path)["items"], path
+
+
+def test_no_list_or_sum_holds_what_another_tenant_has(api: Api) -> None:
+    made(api)
+    for method, path, operation in routes(api.client):
+        if method != "GET" or "{" in path:
+            continue
+        required = {item["name"] for item in operation.get("parameters", ()) if item.get("required")}
+        parameters = dict.fromkeys(required, "openai")
+        answer = send(api, method, path, path, api.zenith_key, **parameters)
+        assert answer.status_code in (200, 404, 501), (path, answer.text)
+        assert MARK not in answer.text, path
+
+
+def test_no_tenant_names_another_organization(api: Api) -> None:
+    made(api)
+    wrong = {}
+    for method, path, operation in routes(api.client):
+        names = {item["name"] for item in operation.get("parameters", ())}
+        if "organization" not in names or "{organization}" in path or "{" in path:
+            continue
+        required = {item["name"] for item in operation["parameters"] if item.get("required")}
+        answer = send(api, method, path, path, api.zenith_key, **dict.fromkeys(required, "openai"), organization="acme")
+        if answer.status_code != 404:
+            wrong[f"{method} {path}"] = (answer.status_code, answer.text[:200])
+    schemas = api.client.get("/schema/openapi.json").json()["components"]["schemas"]
+    for method, path, operation in routes(api.client):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        shape = schemas.get(content.get("$ref", "").rpartition("/")[2], {})
+        if "{" in path or "organization" not in shape.get("properties", {}):
+            continue
+        body = BODIES[f"{method} {path}"] | {"organization": "acme"}
+        answer = api.client.request(method, path, json=body, headers=bearer(api.zenith_key))
+        if answer.status_code != 404:
+            wrong[f"{method} {path} body"] = (answer.status_code, answer.text[:200])
+
+    assert wrong == {}
+
+
+def test_every_path_and_body_is_known_to_these_tests(api: Api) -> None:
+    ids = {"organization", "month", "user", "project", "usage_id", *MAKERS, *SHARED, *ELSEWHERE}
+    for method, path, operation in routes(api.client):
+        assert set(re.findall(r"{(\w+)}", path)) <= ids, path
+        is_elsewhere = set(re.findall(r"{(\w+)}", path)) & ELSEWHERE
+        if "requestBody" in operation and not is_elsewhere and path not in ("/v1/organizations", "/v1/price-syncs"):
+            assert f"{method} {path}" in BODIES, (method, path)
+
+
+@pytest.mark.timeout(300)
+def test_every_change_by_the_api_leaves_an_entry(api: Api) -> None:
+    ids = made(api)
+    refused = {}
+    found = [route for route in routes(api.client) if route[0] != "GET"]
+    in_order = sorted(found, key=lambda route: (route[0] == "DELETE", route[0] == "POST", "{" not in route[1]))
+    walked = set()
+    for method, path, operation in in_order:
+        name = operation["operationId"]
+        if name in CHANGES_NOTHING or set(re.findall(r"{(\w+)}", path)) & (SHARED | ELSEWHERE):
+            continue
+        if path in ("/v1/organizations", "/v1/price-syncs"):
+            body = {"slug": "newcomer"} if path == "/v1/organizations" else {}
+            answer = api.client.post(path, json=body, headers=bearer(api.system_key))
+        else:
+            answer = send(api, method, path, with_ids(path, ids), api.acme_key)
+        walked.add(name)
+        if answer.status_code >= 400 and answer.status_code != 409:
+            refused[f"{method} {path}"] = answer.text[:300]
+
+    assert refused == {}
+    noted = set()
+    cursor: dict[str, str] = {}
+    while True:
+        page = api.json("/v1/audit-log", api.system_key, limit=500, **cursor)
+        noted |= {entry["via"] for entry in page["items"]}
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert walked - noted == set()
