@@ -281,6 +281,8 @@ def amounts(name: str, pico: int) -> dict[str, int]:
 
 def _is_for(name: str, values: tuple[str, ...]) -> ColumnElement[bool]:
     column = budgets.c[_COLUMNS[name]]
+    if not values:
+        return column.is_(None)
     return or_(column.is_(None), column.in_([bounded_name(value) for value in values]))
 
 

@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from farebox_ledger.budgets import window_at
+from farebox_ledger.budgets import check, window_at
 from farebox_ledger.budgets.periods import period_bounds
 from farebox_ledger.errors import InvalidInput, NotFound, Outdated
 from farebox_ledger.store.budgets import (
     BudgetChange,
     BudgetDraft,
+    BudgetedCall,
     BudgetScope,
     Threshold,
     change_budget,
@@ -24,12 +25,13 @@ from farebox_ledger.store.budgets import (
     get_budget,
     list_budgets,
 )
-from farebox_ledger.store.engine import is_sqlite, transaction
+from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.filtering import UsageFilter
 from farebox_ledger.store.scope import OrgScope
 from farebox_ledger.store.summaries import SummaryQuery, summarize
 from tests.ledger.budgets.making import UNIT, book_all, cost, make_budget, spent
 from tests.ledger.store.bookings import ACME, EVERYBODY, NOON, ZENITH, at, booking, random_booking, unpriced
+from tests.ledger.store.test_plans import plans_of
 
 SCOPES: list[dict[str, str]] = [
     {},
@@ -146,21 +148,28 @@ def test_what_is_no_budget_is_refused_by_name(engine: Engine, members: dict[str,
     assert refused.value.field == field
 
 
-def test_the_database_refuses_what_is_no_budget_and_keeps_what_fired(engine: Engine) -> None:
+def test_the_database_refuses_what_is_no_budget(engine: Engine) -> None:
     budget = make_budget(engine)
     for change in ("amount_units = 0, amount_pico = 0", "amount_pico = 1000000000000", "period = 'hour'"):
         with pytest.raises(DBAPIError), transaction(engine, EVERYBODY, write=True) as connection:
             connection.execute(text(f"UPDATE budgets SET {change} WHERE id = :id"), {"id": budget.id})
 
 
-def test_budgets_are_found_by_their_organizations_key(engine: Engine) -> None:
-    """The plan of the statement that a check asks: by the key, and nothing of another organization is read."""
-    statement = f"SELECT * FROM budgets WHERE org_id = {ACME} AND deleted_at_us IS NULL AND is_active = 1"
-    with transaction(engine, EVERYBODY, write=True) as connection:
-        if is_sqlite(connection):
-            plan = "\n".join(row[-1] for row in connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")))
-            assert "SEARCH budgets USING PRIMARY KEY (org_id=?)" in plan
-        else:
-            connection.execute(text("SET LOCAL enable_seqscan = off"))
-            plan = "\n".join(row[-1] for row in connection.execute(text(f"EXPLAIN {statement}")))
-            assert "pk_budgets" in plan
+def test_a_check_reads_budgets_and_sums_by_their_keys(engine: Engine) -> None:
+    """No statement of a check walks a table: not the budgets, not the sums, not the rows."""
+    for scope in ({}, {"user": "ann"}, {"project": "alpha"}):
+        make_budget(engine, scope=scope, period="month")
+    book_all(engine, *(cost(number, "1", user="ann", project="alpha") for number in range(1, 40)))
+    call = BudgetedCall(user="ann", project="alpha")
+
+    plans = plans_of(engine, lambda connection: check(connection, ACME, call, None, now_us=NOON))
+
+    assert {
+        table
+        for table in ("budgets", "rollup_day", "rollup_day_by", "usage_rows")
+        for statement, _ in plans
+        if f"FROM {table} " in statement
+    } == {"budgets", "rollup_day", "rollup_day_by", "usage_rows"}
+    for statement, plan in plans:
+        assert "SCAN" not in plan, f"{statement}\n{plan}"
+        assert "Seq Scan" not in plan, f"{statement}\n{plan}"
