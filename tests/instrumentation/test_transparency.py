@@ -236,7 +236,7 @@ def test_a_call_is_a_child_of_the_apps_span_even_when_that_is_not_sampled(
         "suppress_instrumentation",
         "suppress_language_model_instrumentation",
         "opentelemetry.genai.client.inference.context",
-        context._SUPPRESS_INSTRUMENTATION_KEY,
+        pytest.param(context._SUPPRESS_INSTRUMENTATION_KEY, id="of this process"),
     ],
 )
 def test_a_call_that_others_leave_out_is_still_paid_for(provider: FakeProvider, recorder: Recorder, key: str) -> None:
