@@ -120,6 +120,19 @@ def test_a_key_that_is_shown_once_is_not_kept_and_not_made_twice(api: Api) -> No
         assert connection.scalar(text("SELECT count(*) FROM api_keys")) == 4
 
 
+def test_a_webhook_s_secret_is_not_kept_either(api: Api) -> None:
+    hook = {"url": "https://example.com/hook", "events": ["budget.alert"]}
+    headers = bearer(api.acme_key) | {"Idempotency-Key": "hook"}
+
+    made, again = (api.client.post("/v1/webhooks", json=hook, headers=headers) for _ in range(2))
+
+    assert (made.status_code, again.status_code) == (201, 409)
+    with transaction(api.engine, EVERYBODY) as connection:
+        kept = str(connection.execute(text("SELECT * FROM idempotency_keys")).all())
+        assert made.json()["secret"] not in kept
+        assert made.json()["secret"] not in str(connection.execute(text("SELECT * FROM audit_log")).all())
+
+
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256])
 def test_a_key_that_is_none_is_refused(api: Api, key: str) -> None:
     refused = send(api, key=key)

@@ -14,6 +14,7 @@ from farebox_api.access import Books
 from farebox_api.auth import requires
 from farebox_api.bodies import read
 from farebox_api.errors import Forbidden
+from farebox_api.idempotency import SHOWN_ONCE
 from farebox_api.problems import problem_responses
 from farebox_api.routes.administration import (
     CURSORS,
@@ -83,6 +84,7 @@ def listed(
     operation_id="create_webhook",
     summary="Make a webhook",
     tags=["webhooks"],
+    opt={SHOWN_ONCE: True},
     guards=[requires("budgets:write")],
     responses=problem_responses(400, 401, 403, 404),
     sync_to_thread=True,
