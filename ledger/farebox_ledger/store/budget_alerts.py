@@ -175,7 +175,7 @@ def _identity(budget: Budget, threshold: Threshold, period_start_us: int) -> str
 
 
 def _alert(row: Row[Any]) -> Alert:
-    amount = {
+    amount: dict[str, Any] = {
         f"{name}_pico": join(row._mapping[f"{name}_units"], row._mapping[f"{name}_pico"]) for name in ("limit", "spent")
     }
     others = {name: row._mapping[name] for name in Alert.__struct_fields__ if name not in amount}

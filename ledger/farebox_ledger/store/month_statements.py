@@ -9,13 +9,13 @@ It reads every row of the month; nothing else here does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, text
 
 from farebox_ledger.money import join
+from farebox_ledger.store.rows import Record
 from farebox_ledger.store.schema import TOKEN_COLUMNS
 from farebox_ledger.store.scope import Scope, require
 from farebox_ledger.store.timeline import month_days
@@ -71,7 +71,7 @@ def month_statement(
     return sorted(lines.values(), key=_rank)
 
 
-def _add(line: StatementLine, row: Mapping[str, Any]) -> None:
+def _add(line: StatementLine, row: Record) -> None:
     """Add one group of rows. Its replaced facts, where it has some, take the place of what the rows say now."""
     requests = int(row["requests"])
     facts = {} if row["facts"] is None else msgspec.json.decode(row["facts"])
