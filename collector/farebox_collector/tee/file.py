@@ -63,6 +63,7 @@ class Progress(msgspec.Struct, frozen=True):
     dropped: int
     pending_requests: int
     pending_bytes: int
+    position: int = 0  # the newest request that was sent, refused or dropped
 
 
 class TeeFile:
@@ -85,9 +86,10 @@ class TeeFile:
             )
             gone = {name for (name,) in connection.execute("SELECT name FROM destinations")} - set(destinations)
             connection.executemany("DELETE FROM destinations WHERE name = ?", [(name,) for name in gone])
-            self._forget_finished(connection)
+            _forget_finished(connection)
             total = connection.execute("SELECT COALESCE(SUM(size_bytes), 0) FROM originals").fetchone()
         self._held_bytes = int(total[0])
+        self._progress = {name: _stored_progress(connection, name) for name in destinations}
 
     def append(self, originals: Iterable[Original], now_s: int) -> None:
         """Write originals; what is too much then goes, oldest first.
@@ -108,7 +110,14 @@ class TeeFile:
                     " VALUES (?, ?, ?, ?, ?, ?)",
                     rows,
                 )
-            self._held_bytes += sum(row[1] for row in rows)
+            size_bytes = sum(row[1] for row in rows)
+            self._held_bytes += size_bytes
+            for name, now in self._progress.items():
+                self._progress[name] = msgspec.structs.replace(
+                    now,
+                    pending_requests=now.pending_requests + len(rows),
+                    pending_bytes=now.pending_bytes + size_bytes,
+                )
             if self._held_bytes > self._max_bytes:
                 self._drop_up_to(connection, self._last_to_drop(connection))
 
@@ -132,8 +141,8 @@ class TeeFile:
                 return None
             row = self._connection.execute(
                 "SELECT id, signal, body, content_type, content_encoding FROM originals"
-                " WHERE id > (SELECT position FROM destinations WHERE name = ?) ORDER BY id LIMIT 1",
-                (destination,),
+                " WHERE id > ? ORDER BY id LIMIT 1",
+                (self._progress[destination].position,),
             ).fetchone()
         return None if row is None else Stored(row[0], Original(row[1], row[2], row[3], row[4]))
 
@@ -143,29 +152,23 @@ class TeeFile:
         One that was dropped meanwhile is counted as dropped, and as nothing else.
         """
         with self._lock:
+            now = self._progress[destination]
             connection = self._connection
-            if connection is None:
+            if connection is None or now.position >= stored.id:
                 return
-            column = "sent" if is_sent else "refused"
-            with connection:
-                connection.execute(
-                    f"UPDATE destinations SET position = ?, {column} = {column} + 1 WHERE name = ? AND position < ?",
-                    (stored.id, destination, stored.id),
-                )
-                self._held_bytes -= self._forget_finished(connection)
+            after = msgspec.structs.replace(
+                now,
+                sent=now.sent + is_sent,
+                refused=now.refused + (not is_sent),
+                pending_requests=now.pending_requests - 1,
+                pending_bytes=now.pending_bytes - len(stored.original.body) - ROW_BYTES,
+                position=stored.id,
+            )
+            self._go_on(connection, {destination: after})
 
     def progress(self, destination: str) -> Progress:
-        """Say how far a destination has got, since the file was made."""
-        with self._lock:
-            if self._connection is None:
-                return Progress(0, 0, 0, 0, 0)
-            position, *counts = self._connection.execute(
-                "SELECT position, sent, refused, dropped FROM destinations WHERE name = ?", (destination,)
-            ).fetchone()
-            pending = self._connection.execute(
-                "SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM originals WHERE id > ?", (position,)
-            ).fetchone()
-        return Progress(*counts, *pending)
+        """Say how far a destination has got, since the file was made; waits for nobody who uses the file."""
+        return self._progress[destination]
 
     def close(self) -> None:
         """Close the file; whoever comes later finds nothing and changes nothing."""
@@ -184,21 +187,50 @@ class TeeFile:
         return last
 
     def _drop_up_to(self, connection: sqlite3.Connection, last_id: int) -> None:
-        with connection:
-            connection.execute(
-                "UPDATE destinations SET"
-                " dropped = dropped + (SELECT COUNT(*) FROM originals WHERE id > position AND id <= ?1), position = ?1"
-                " WHERE position < ?1",
-                (last_id,),
-            )
-            self._held_bytes -= self._forget_finished(connection)
+        after = {}
+        for name, now in self._progress.items():
+            if now.position < last_id:
+                requests, size_bytes = connection.execute(
+                    "SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM originals WHERE id > ? AND id <= ?",
+                    (now.position, last_id),
+                ).fetchone()
+                after[name] = msgspec.structs.replace(
+                    now,
+                    dropped=now.dropped + requests,
+                    pending_requests=now.pending_requests - requests,
+                    pending_bytes=now.pending_bytes - size_bytes,
+                    position=last_id,
+                )
+        self._go_on(connection, after)
 
-    def _forget_finished(self, connection: sqlite3.Connection) -> int:
-        """Delete what no destination waits for; answers the bytes."""
-        lowest = connection.execute("SELECT MIN(position) FROM destinations").fetchone()[0]
-        rows = connection.execute("SELECT id, size_bytes FROM originals WHERE id <= ?", (lowest,)).fetchall()
-        connection.executemany("DELETE FROM originals WHERE id = ?", [(row[0],) for row in rows])
-        return sum(row[1] for row in rows)
+    def _go_on(self, connection: sqlite3.Connection, progress: dict[str, Progress]) -> None:
+        """Write how far some destinations have got, and delete what nobody waits for any more."""
+        with connection:
+            connection.executemany(
+                "UPDATE destinations SET position = ?, sent = ?, refused = ?, dropped = ? WHERE name = ?",
+                [(now.position, now.sent, now.refused, now.dropped, name) for name, now in progress.items()],
+            )
+            freed_bytes = _forget_finished(connection)
+        self._held_bytes -= freed_bytes
+        self._progress.update(progress)
+
+
+def _stored_progress(connection: sqlite3.Connection, name: str) -> Progress:
+    position, sent, refused, dropped = connection.execute(
+        "SELECT position, sent, refused, dropped FROM destinations WHERE name = ?", (name,)
+    ).fetchone()
+    requests, size_bytes = connection.execute(
+        "SELECT COUNT(*), COALESCE(SUM(size_bytes), 0) FROM originals WHERE id > ?", (position,)
+    ).fetchone()
+    return Progress(sent, refused, dropped, requests, size_bytes, position)
+
+
+def _forget_finished(connection: sqlite3.Connection) -> int:
+    """Delete what no destination waits for; answers the bytes."""
+    lowest = connection.execute("SELECT MIN(position) FROM destinations").fetchone()[0]
+    rows = connection.execute("SELECT id, size_bytes FROM originals WHERE id <= ?", (lowest,)).fetchall()
+    connection.executemany("DELETE FROM originals WHERE id = ?", [(row[0],) for row in rows])
+    return sum(row[1] for row in rows)
 
 
 def _open(path: Path) -> sqlite3.Connection:

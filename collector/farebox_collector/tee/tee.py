@@ -166,9 +166,9 @@ class Tee:
                 if not is_failing:
                     logger.error("the tee file cannot be written, requests are not sent on: %s", where(error))
                 is_failing = True
-                self.lost += len(originals)
             with self._state_lock:
                 self._queued_bytes -= sum(len(original.body) for original in originals)
+                self.lost += len(originals) if is_failing else 0
             if originals:
                 for sender in self._senders:
                     sender.wake()
