@@ -128,3 +128,8 @@ def test_an_error_never_quotes_the_values_of_its_statement(engine: Engine) -> No
 
     assert "hide_parameters=True" in str(refused.value)
     assert "somebody" not in repr(refused.value) + str(refused.value)
+
+
+def test_a_new_sqlite_file_has_pages_that_hold_several_rows(sqlite_engine: Engine) -> None:
+    with sqlite_engine.connect() as connection:
+        assert connection.execute(text("PRAGMA page_size")).scalar_one() == 8192
