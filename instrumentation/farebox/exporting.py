@@ -8,6 +8,7 @@ exit and a SIGTERM flush, for at most `EXIT_FLUSH_S`.
 
 from __future__ import annotations
 
+import _thread
 import codecs
 import contextlib
 import itertools
@@ -41,6 +42,8 @@ BATCH_MAX_SPANS = 512
 BATCH_DELAY_S = 1.0
 SEND_TIMEOUT_S = 10.0
 EXIT_FLUSH_S = 2.0
+#: Of the time to close, what sending may take; the rest is for writing to disk what it did not send.
+SENDING_SHARE = 0.9
 FORK_WAIT_S = 2.0
 BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 30.0
@@ -63,7 +66,8 @@ class Exporter:
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._working = threading.Lock()
         self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread_id: int | None = None
+        self._has_ended = threading.Event()
         self._in_flight: tuple[bytes, int] | None = None
         self._has_backlog = False
         self._next_try_s = 0.0
@@ -77,7 +81,7 @@ class Exporter:
             safety.lose("queue_full", 1, f"{QUEUE_MAX_SPANS} spans wait to be sent; new ones are lost.")
             return
         self._spans.put(span)
-        if self._thread is None:
+        if self._thread_id is None:
             self._start_thread()
         elif waiting + 1 >= BATCH_MAX_SPANS:
             self._wake.put(None)
@@ -92,17 +96,19 @@ class Exporter:
                 self._drain(deadline_s)
         finally:
             self._working.release()
-        return self._spans.empty() and not self._buffer.in_memory()
+        is_done = self._spans.empty() and not self._buffer.in_memory()
+        if self._has_backlog:
+            self._spans.put(None)  # the thread may wait for a span without end: it has a backlog to send now
+        return is_done
 
     def close(self, timeout_s: float) -> None:
         """Flush and stop the thread within `timeout_s`; what could not be sent by then is written to disk."""
-        self._closes_at_s = time.monotonic() + timeout_s
+        self._closes_at_s = time.monotonic() + timeout_s * SENDING_SHARE
         self._spans.put(None)
         self._wake.put(None)
-        thread = self._thread
-        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+        if self._thread_id not in (None, _thread.get_ident()) and not self._has_ended.is_set():
             # The thread does the sending, so that a name server that does not answer cannot hold up the exit.
-            thread.join(timeout_s)
+            self._has_ended.wait(timeout_s)
         else:
             self.flush(timeout_s)
         self._rescue()
@@ -113,13 +119,15 @@ class Exporter:
         self._buffer.forget_after_fork()
 
     def _start_thread(self) -> None:
+        """Start the thread without waiting until it runs, which `threading.Thread.start` does: the app's call goes on.
+
+        It ends as a daemon does. `threading.enumerate` does not list it: an app that joins all threads does not hang.
+        """
         if not self._starting.acquire(blocking=False):
             return
         try:
-            if self._thread is None:
-                thread = threading.Thread(target=self._work, name="farebox-export", daemon=True)
-                thread.start()
-                self._thread = thread
+            if self._thread_id is None:
+                self._thread_id = _thread.start_new_thread(self._work, ())
         except RuntimeError:
             # The interpreter is shutting down and starts no more threads: the exit flush takes the span.
             pass
@@ -127,16 +135,32 @@ class Exporter:
             self._starting.release()
 
     def _work(self) -> None:
-        with _untraced():
-            while self._closes_at_s is None:
-                try:
-                    self._wait()
-                    with self._working:
-                        self._drain(self._deadline_s())
-                except Exception:  # noqa: BLE001 - a thread of control: it must outlive any fault
-                    safety.report("exporting.thread")
-                    time.sleep(BATCH_DELAY_S)
-            self._sender.close()
+        try:
+            with _untraced():
+                while self._closes_at_s is None:
+                    self._work_once()
+                # The exit may come before the thread has run at all, or while it drains.
+                self._drain_at_work()
+                self._sender.close()
+        finally:
+            self._has_ended.set()
+
+    def _work_once(self) -> None:
+        try:
+            self._wait()
+        except Exception:  # noqa: BLE001 - a thread of control: it must outlive any fault
+            safety.report("exporting.thread")
+        if not self._drain_at_work():
+            time.sleep(BATCH_DELAY_S)
+
+    def _drain_at_work(self) -> bool:
+        try:
+            with self._working:
+                self._drain(self._deadline_s())
+        except Exception:  # noqa: BLE001 - a thread of control: it must outlive any fault
+            safety.report("exporting.thread")
+            return False
+        return True
 
     def _wait(self) -> None:
         """Wait for a span, then for its companions: until a batch is full or the delay is over."""
