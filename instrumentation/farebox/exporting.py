@@ -121,7 +121,7 @@ class Exporter:
     def _start_thread(self) -> None:
         """Start the thread without waiting until it runs, which `threading.Thread.start` does: the app's call goes on.
 
-        It ends as a daemon does. `threading.enumerate` does not list it: an app that joins all threads does not hang.
+        It ends as a daemon does; to `threading` it is one that was started elsewhere.
         """
         if not self._starting.acquire(blocking=False):
             return
@@ -136,6 +136,7 @@ class Exporter:
 
     def _work(self) -> None:
         try:
+            threading.current_thread().name = "farebox-export"
             with _untraced():
                 while self._closes_at_s is None:
                     self._work_once()

@@ -312,6 +312,34 @@ def test_an_exit_waits_two_seconds_at_most_and_keeps_the_rest(receiver: FakeRece
     assert len(stored(tmp_path)) == 1
 
 
+def test_a_process_that_ends_before_its_export_thread_has_run_sends_its_spans(
+    receiver: FakeReceiver, tmp_path: Path
+) -> None:
+    code = """
+        import farebox, sys
+        sys.setswitchinterval(100)  # other threads run when this one waits, which it does at its exit
+        farebox.record_usage(model="first", input_tokens=1)
+        farebox.record_usage(model="last", input_tokens=1)
+    """
+    processes.run(code, processes.environment(tmp_path, FAREBOX_ENDPOINT=receiver.url))
+
+    assert [span.name for span in receiver.spans] == ["chat first", "chat last"]
+    assert stored(tmp_path) == []
+
+
+def test_an_app_sees_one_daemon_more_with_a_name_of_ours(receiver: FakeReceiver, tmp_path: Path) -> None:
+    code = """
+        import farebox, threading, time
+        farebox.record_usage(model="m", input_tokens=1)
+        time.sleep(1.5)
+        print([(thread.name, thread.daemon) for thread in threading.enumerate()])
+    """
+    done = processes.run(code, processes.environment(tmp_path, FAREBOX_ENDPOINT=receiver.url))
+
+    assert done.stdout.strip() == "[('MainThread', False), ('farebox-export', True)]"
+    assert [span.name for span in receiver.spans] == ["chat m"]
+
+
 def test_os_exit_loses_only_what_was_not_yet_sent(receiver: FakeReceiver, tmp_path: Path) -> None:
     """`os._exit` runs no exit code: what is younger than the batch delay is gone; what is older has been sent."""
     code = """
