@@ -66,8 +66,8 @@ def test(arguments: list[str]) -> int:
     pytest = (BIN / "python", "-m", "pytest", "-m", "slow" if slow else "not slow")
     if slow or rest:
         return call(*pytest, *rest)
-    # Two processes share the tests, a file at a time (tests/conftest.py says which stay together).
-    return call(*pytest, "-n", "2", "--dist", "loadgroup")
+    # Three processes share the tests, which often wait; tests/conftest.py says which stay together.
+    return call(*pytest, "-n", "3")
 
 
 def check(_: list[str]) -> int:

@@ -5,27 +5,33 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from xdist.scheduler import LoadScopeScheduling
 
 from farebox_ledger.store.engine import open_engine
 from farebox_ledger.store.migrations import migrate
 from tests.databases import PostgresServer, postgres_is_available, postgres_server
 
-INSTRUMENTATION = Path(__file__).parent / "instrumentation"
+INSTRUMENTATION = "tests/instrumentation/"
 DATABASES = ("sqlite", "postgresql") if postgres_is_available() else ("sqlite",)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests are shared by processes, a file stays in one; so do all tests of the instrumentation.
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Where processes share the tests, a file stays in one; so do all files of the instrumentation.
 
     Those patch the SDKs of their process, and compare what they have called with docs/sdk-matrix.md.
     """
-    for item in items:
-        apart = item.path.is_relative_to(INSTRUMENTATION)
-        item.add_marker(pytest.mark.xdist_group("instrumentation" if apart else str(item.path)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return INSTRUMENTATION if nodeid.startswith(INSTRUMENTATION) else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Let `-n` share the tests as `ByFile` does."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from tests.fakes.receiver import ReceivedSpan, decode
 
 
 class Recorder:
-    """A sender that keeps the spans. `spans()` flushes first, so that it sees all that have ended."""
+    """A sender that keeps the spans. `spans()` flushes first, so that it sees all that have ended, in that order."""
 
     def __init__(self) -> None:
         self._spans: list[ReceivedSpan] = []
@@ -25,7 +25,7 @@ class Recorder:
 
     def spans(self) -> list[ReceivedSpan]:
         assert exporting.flush(5)
-        return list(self._spans)
+        return sorted(self._spans, key=_sequence)
 
     def one(self) -> ReceivedSpan:
         spans = self.spans()
@@ -48,3 +48,8 @@ class Recorder:
         while len(self.spans()) < count and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.spans()
+
+
+def _sequence(span: ReceivedSpan) -> int:
+    """Which span of the process it is; the export thread and a flush may send at the same time."""
+    return int(span.attributes.get("farebox.sequence", 0))

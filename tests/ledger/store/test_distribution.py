@@ -36,7 +36,7 @@ def distributed(postgres_engine: Engine) -> Engine:
             )
             keys = ", ".join(column.name for column in table.primary_key.columns)
             connection.execute(text(f"ALTER TABLE {name} ADD PRIMARY KEY ({keys})"))
-            connection.execute(text(f"DROP TABLE {name}_whole"))
+            connection.execute(text(f"DROP TABLE {name}_whole CASCADE"))  # views with it
             for index in table.indexes:
                 index.create(connection)
             for number in range(3):
