@@ -92,6 +92,6 @@ def test_postgresql_refuses_keys_without_organization_and_day_there(distributed:
     for columns in ("usage_id", "org_id, usage_id", "day, usage_id"):
         with (
             pytest.raises(NotSupportedError, match="unique constraint on partitioned table"),
-            transaction(distributed, EVERYBODY, write=True) as connection,
+            owner_transaction(distributed, write=True) as connection,
         ):
             connection.execute(text(f"CREATE UNIQUE INDEX ON usage_rows ({columns})"))
