@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -28,11 +27,11 @@ client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "
 def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter whose environment holds the built wheel, its base dependencies, the openai SDK, nothing else."""
     folder = tmp_path_factory.mktemp("wheel")
-    install = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run(install, check=True, timeout=300)
-    (wheel,) = folder.glob("farebox-*.whl")
     venv.create(folder / "venv", with_pip=True)
-    python = folder / "venv" / "bin" / "python"
+    python = folder / "venv" / "bin" / "python"  # an environment that uv has made has no pip
+    build = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, timeout=300)
+    (wheel,) = folder.glob("farebox-*.whl")
     subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel, "openai"],
         check=True,
