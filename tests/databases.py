@@ -43,7 +43,8 @@ class PostgresServer:
         return f"{self.name}_template"
 
     def create(self, database: str, template: str = "template0") -> URL:
-        self.run(f'CREATE DATABASE "{database}" TEMPLATE "{template}"')
+        # Files copied as they are: cheaper to make and to drop than PostgreSQL's default, which logs every page.
+        self.run(f'CREATE DATABASE "{database}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url.set(database=database)
 
     def clone(self, template: str | None = None) -> URL:
