@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import os
 import socket
 import threading
 import time
@@ -209,7 +210,7 @@ def test_the_answer_to_a_full_spool_is_a_retry_hint(tmp_path: Path, sqlite_url: 
 def test_too_many_bytes_in_flight_are_a_retry_hint(tmp_path: Path, sqlite_url: str) -> None:
     with running(config_for(tmp_path, database_url=sqlite_url)) as collector:
         answers = []
-        bomb = gzip.compress(bytes(60 * 2**20), 1)
+        bomb = gzip.compress(os.urandom(2**20) + bytes(60 * 2**20), 1)
 
         def send() -> None:
             answers.append(collector.http.post(bomb, content_encoding="gzip").status)
@@ -222,6 +223,17 @@ def test_too_many_bytes_in_flight_are_a_retry_hint(tmp_path: Path, sqlite_url: s
         assert set(answers) <= {400, 503}
         assert 503 in answers
         assert collector.http.post(calls([1])).status == 200
+
+
+@pytest.mark.parametrize(("unfolded_bytes", "status"), [(2**20, 400), (2**20 + 2**19, 413)])
+def test_a_body_that_unfolds_too_far_is_too_large_below_the_size_limit_too(
+    small: Running, unfolded_bytes: int, status: int
+) -> None:
+    answer = small.http.post(gzip.compress(bytes(unfolded_bytes), 9), content_encoding="gzip")
+
+    assert answer.status == status
+    assert ("200 times" in Status.FromString(answer.body).message) is (status == 413)
+    assert "retry-after" not in answer.headers
 
 
 def test_health_readiness_and_metrics_need_no_key(tmp_path: Path, sqlite_url: str) -> None:
