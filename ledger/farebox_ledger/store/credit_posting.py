@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, Integer, LargeBinary, Table, Text
+from sqlalchemy import Connection, Table
 
 from farebox_ledger.money import MAX_AMOUNT_PICO, converted
 from farebox_ledger.store.credit_accounts import (
@@ -30,7 +30,7 @@ from farebox_ledger.store.credit_tables import TransactionType, credit_marks, cr
 from farebox_ledger.store.engine import is_sqlite
 from farebox_ledger.store.rows import POSITION, RowValues
 from farebox_ledger.store.scope import OrgScope
-from farebox_ledger.store.statements import among, chunks, marks, quoted
+from farebox_ledger.store.statements import among, chunks, marks, quoted, unnested
 from farebox_ledger.usage import day_of
 
 STEPS: Final = 4096
@@ -255,6 +255,4 @@ def _insert_statement(table: Table, database: str) -> str:
     names = quoted(column.name for column in table.columns)
     if database == "sqlite":
         return f"INSERT INTO {table.name} ({names}) VALUES ({marks(len(table.columns), database)})"
-    kinds = {BigInteger: "bigint", Integer: "int", LargeBinary: "bytea", Text: "text"}
-    arrays = ", ".join(f"%s::{kinds[type(column.type)]}[]" for column in table.columns)
-    return f"INSERT INTO {table.name} ({names}) SELECT * FROM unnest({arrays})"
+    return f"INSERT INTO {table.name} ({names}) SELECT * FROM {unnested(table.columns)}"

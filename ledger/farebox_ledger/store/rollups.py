@@ -7,9 +7,10 @@ Suppressed rows count nowhere.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from operator import add, itemgetter
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -32,7 +33,7 @@ from farebox_ledger.store.schema import (
     usage_rows,
 )
 from farebox_ledger.store.scope import Scope, within
-from farebox_ledger.store.statements import marks, quoted
+from farebox_ledger.store.statements import array_text, marks, quoted, unnested
 from farebox_ledger.store.timeline import day_start_us, next_day
 
 QUARTER_US: Final = 900_000_000
@@ -73,17 +74,21 @@ _KEY: Final = itemgetter(
     POSITION["day"],
     *(POSITION[name] for name in ROLLUP_DIMENSIONS),
     POSITION["reason"],
-    POSITION["user_ref"],
     POSITION["key_id"],
     POSITION["tags"],
+    POSITION["user_ref"],
 )
+_CURRENCY: Final = 3 + ROLLUP_DIMENSIONS.index("currency")  # in the key of what was counted, behind quarter and day
+
+_Parts: TypeAlias = dict[CellKey, list[Sums]]
+"""What is to be summed, by the cell that it is summed into."""
 
 
 class Tally:
     """Adds up rows; each counts +1 where it enters and -1 where it leaves the books."""
 
     def __init__(self) -> None:
-        self._cells: dict[tuple[Any, ...], Sums] = {}
+        self._cells: Cells = {}
 
     def add(self, row: RowValues, sign: int = 1) -> None:
         """Count a row's facts and charge (`row` in the order of `schema.BOOKED_COLUMNS`)."""
@@ -97,17 +102,24 @@ class Tally:
 
     def cells(self) -> dict[Table, Cells]:
         """Fold what was counted into the rollups. Cells that come to nothing are left out."""
-        folded: dict[Table, Cells] = {table: {} for table in ROLLUPS}
-        for (quarter, org_id, day, *names, reason, user, key, tags), sums in self._cells.items():
-            dimensions = tuple(name or "" for name in names)
+        folded: dict[Table, _Parts] = {table: defaultdict(list) for table in ROLLUPS}
+        by_holder = folded[rollup_day_by]
+        of_all_users: _Parts = defaultdict(list)  # first, because users are many and the rest is few
+        for key, sums in self._cells.items():
+            of_all_users[key[:-1]].append(sums)
+            by_holder[*key[1:3], "user", key[-1] or "", key[_CURRENCY] or ""].append(sums)
+        for (quarter, org_id, day, *names, reason, key_id, tags), parts in of_all_users.items():
+            sums = _summed(parts)
+            dimensions = tuple([name or "" for name in names])
             _, provider, model, _, _, status, currency = dimensions
-            _merge(folded[rollup_day], (org_id, day, *dimensions), sums)
-            _merge(folded[rollup_quarter], (org_id, quarter * QUARTER_US, *dimensions), sums)
-            for dimension, value in _holders(user, key, tags):
-                _merge(folded[rollup_day_by], (org_id, day, dimension, value, currency), sums)
+            folded[rollup_day][org_id, day, *dimensions].append(sums)
+            folded[rollup_quarter][org_id, quarter * QUARTER_US, *dimensions].append(sums)
+            by_holder[org_id, day, "key", key_id or "", currency].append(sums)
+            for tag in tags_of(tags) or ("",):
+                by_holder[org_id, day, "tag", tag, currency].append(sums)
             if status in UNSETTLED_STATUSES:
-                _merge(folded[rollup_day_reason], (org_id, day, provider, model, status, reason or "", currency), sums)
-        return {table: {key: sums for key, sums in cells.items() if any(sums)} for table, cells in folded.items()}
+                folded[rollup_day_reason][org_id, day, provider, model, status, reason or "", currency].append(sums)
+        return {table: _totals(parts) for table, parts in folded.items()}
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -191,49 +203,60 @@ def _count_details(sums: Sums, details_text: str, sign: int) -> None:
             sums[_SUM[name]] += sign * value
 
 
-def _holders(user: str | None, key: str | None, tags: str | None) -> Iterator[tuple[str, str]]:
-    yield "user", user or ""
-    yield "key", key or ""
-    for tag in tags_of(tags) or ("",):
-        yield "tag", tag
+def _totals(parts: _Parts) -> Cells:
+    totals = {key: _summed(some) for key, some in parts.items()}
+    return {key: sums for key, sums in totals.items() if any(sums)}
 
 
-def _merge(cells: Cells, key: CellKey, sums: Sums) -> None:
-    stands = cells.get(key)
-    if stands is None:
-        cells[key] = list(sums)
-    else:
-        cells[key] = list(map(add, stands, sums))
+def _summed(parts: list[Sums]) -> Sums:
+    return parts[0] if len(parts) == 1 else list(map(sum, zip(*parts, strict=True)))
 
 
 def add_cells(connection: Connection, table: Table, cells: Mapping[CellKey, Sums], writer_slot: int) -> None:
-    """Add to one rollup's cells under a slot, in the order of their keys."""
-    if not cells:
+    """Add to one rollup's cells under a slot, in the order of their keys.
+
+    Only the sums that are not 0 in all cells are named: most measures are of rare kinds of calls.
+    """
+    keys = sorted(cells)
+    sums = dict(zip(_SUM, zip(*(cells[key] for key in keys), strict=True), strict=False))
+    added = tuple(name for name, column in sums.items() if any(column))
+    if not added:
         return
-    rows = [(*key, writer_slot, *_stored(cells[key])) for key in sorted(cells)]
-    connection.exec_driver_sql(_upsert_statement(table, connection.dialect.name), rows)
+    columns = [*zip(*keys, strict=True), [writer_slot] * len(keys)]
+    for name in added:
+        columns += zip(*map(split, sums[name]), strict=True) if name in AMOUNTS else [sums[name]]
+    statement = _upsert_statement(table, connection.dialect.name, added)
+    if is_sqlite(connection):
+        connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+    else:
+        connection.exec_driver_sql(statement, tuple(map(array_text, columns)))
 
 
-def _stored(sums: Sums) -> Iterable[int]:
-    amounts = (part for pico in sums[len(MEASURES) :] for part in split(pico))
-    return (*sums[: len(MEASURES)], *amounts)
-
-
-@cache
-def _upsert_statement(table: Table, database: str) -> str:
-    names = [column.name for column in table.columns]
+@lru_cache(maxsize=256)
+def _upsert_statement(table: Table, database: str, added: tuple[str, ...]) -> str:
+    """Write the statement that adds to some of the sums: row by row, on PostgreSQL all rows at once."""
     keys = [column.name for column in table.primary_key.columns]
-    added = [f"{name} = {table.name}.{name} + excluded.{name}" for name in MEASURES]
-    for amount in AMOUNTS:
+    changes = _changes(table.name, added, "%" if database == "sqlite" else "%%")
+    names = [*keys, *changes]
+    rows = f"VALUES ({marks(len(names), database)})"
+    if database != "sqlite":
+        rows = f"SELECT * FROM {unnested(table.c[name] for name in names)}"
+    changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
+    return f"INSERT INTO {table.name} ({quoted(names)}) {rows} ON CONFLICT ({quoted(keys)}) DO UPDATE SET {changed}"
+
+
+def _changes(table: str, added: Iterable[str], modulo: str) -> dict[str, str]:
+    """Write by column what stands after some sums were added; an amount has two columns."""
+    changes = {}
+    for name in added:
+        if name not in AMOUNTS:
+            changes[name] = f"{table}.{name} + excluded.{name}"
+            continue
         # Both parts of pico are 0 to 10^12 - 1, so that their sum carries at most one unit.
-        pico = f"({table.name}.{amount}_pico + excluded.{amount}_pico)"
-        units = f"{table.name}.{amount}_units + excluded.{amount}_units"
-        added.append(f"{amount}_units = {units} + {pico} / 1000000000000")
-        added.append(f"{amount}_pico = {pico} {'%' if database == 'sqlite' else '%%'} 1000000000000")
-    return (
-        f"INSERT INTO {table.name} ({quoted(names)}) VALUES ({marks(len(names), database)}) "
-        f"ON CONFLICT ({quoted(keys)}) DO UPDATE SET {', '.join(added)}"
-    )
+        pico = f"({table}.{name}_pico + excluded.{name}_pico)"
+        changes[f"{name}_units"] = f"{table}.{name}_units + excluded.{name}_units + {pico} / 1000000000000"
+        changes[f"{name}_pico"] = f"{pico} {modulo} 1000000000000"
+    return changes
 
 
 def booked_days(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Select, select
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Select, Text, select
 from sqlalchemy.sql.schema import Table
 
 PROBE_SIZE: Final = 500
@@ -33,6 +33,23 @@ def among(column: str, items: Sequence[_Item], database: str) -> tuple[str, Sequ
 def quoted(names: Iterable[str]) -> str:
     """Write a list of column names."""
     return ", ".join(f'"{name}"' for name in names)
+
+
+def unnested(columns: Iterable[Column[Any]]) -> str:
+    """Write for PostgreSQL the rows that arrays hold, one array for each of these columns."""
+    kinds = {BigInteger: "bigint", Integer: "int", LargeBinary: "bytea", Text: "text"}
+    return f"unnest({', '.join(f'%s::{kinds[type(column.type)]}[]' for column in columns)})"
+
+
+def array_text(items: Sequence[Any]) -> str:
+    """Write numbers or clean texts as an array of PostgreSQL, a tenth of the work of the driver's conversion.
+
+    Clean texts hold no NUL, which therefore parts them while all of them are quoted at once.
+    """
+    if not isinstance(items[0], str):
+        return f"{{{','.join(map(str, items))}}}"
+    quoted_items = "\0".join(items).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
+    return f'{{"{quoted_items}"}}'
 
 
 def chunks(items: Sequence[_Item], size: int = PROBE_SIZE) -> Iterator[Sequence[_Item]]:

@@ -102,3 +102,15 @@ def test_sums_carry_from_pico_into_units(engine: Engine) -> None:
         units, pico = connection.execute(select(rollup_day.c.cost_units, rollup_day.c.cost_pico)).one()
 
     assert (units, pico) == (2, 999_999_999_997)
+
+
+@pytest.mark.parametrize("name", ['"', "\\", "a\\", "{b", "b}", "a,b", "NULL", " ", "'", "%s", "line\nbreak", "ş…🙂"])
+def test_a_name_is_summed_under_itself_whatever_it_is_made_of(engine: Engine, name: str) -> None:
+    write(engine, booking(1, project=name, user=name, service="plain"), booking(2, project="plain", user="plain"))
+
+    with transaction(engine, EVERYBODY) as connection:
+        projects = set(connection.scalars(select(rollup_day.c.project)))
+        found = check_rollups(connection, EVERYBODY)
+
+    assert projects == {name, "plain"}
+    assert found == []
