@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from litestar._openapi.plugin import OpenAPIPlugin
 from litestar.openapi.spec import OpenAPI
 from litestar.testing import TestClient
+from litestar.utils.signature import ParsedSignature
 from sqlalchemy import Engine
 
 from farebox_api.app import create_app
 from farebox_api.config import ApiConfig
-from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.engine import open_engine, transaction
 from farebox_ledger.store.keys import create_key
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.scope import AllOrganizations
@@ -57,19 +60,38 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_document() -> Iterator[None]:
-    """Derive the OpenAPI document once: it is the same for every application, and most of the time of making one."""
-    made: list[OpenAPI] = []
-    derive = OpenAPIPlugin._build_openapi
+def _derived_once() -> Iterator[None]:
+    """Derive the document and the handlers' signatures once: the same for every application, and most of making one."""
+    documents: list[OpenAPI] = []
+    signatures: dict[Any, ParsedSignature] = {}
+    derive, parse = OpenAPIPlugin._build_openapi, ParsedSignature.from_fn
 
     def derive_once(plugin: OpenAPIPlugin) -> OpenAPI:
-        if not made:
-            made.append(derive(plugin))
-        return made[0]
+        if not documents:
+            documents.append(derive(plugin))
+        return documents[0]
+
+    def parse_once(function: Any, namespace: dict[str, Any]) -> ParsedSignature:
+        if "<locals>" in function.__qualname__:  # made anew with each application
+            return parse(function, namespace)
+        if function not in signatures:
+            signatures[function] = parse(function, namespace)
+        return signatures[function]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OpenAPIPlugin, "_build_openapi", derive_once)
+        patch.setattr(ParsedSignature, "from_fn", parse_once)
         yield
+
+
+@pytest.fixture(scope="session")
+def unchanging_api(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API on SQLite for all tests together that change nothing."""
+    file = tmp_path_factory.mktemp("unchanging") / "farebox.db"
+    shutil.copy(sqlite_template, file)
+    engine = open_engine(f"sqlite:///{file}")
+    yield from running_api(engine)
+    engine.dispose()
 
 
 @pytest.fixture

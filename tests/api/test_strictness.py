@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
 
-from tests.api.conftest import Api, running_api
+from tests.api.conftest import Api
 
 
 @pytest.fixture
-def api(sqlite_engine: Engine) -> Iterator[Api]:
+def api(unchanging_api: Api) -> Api:
     """An API on SQLite; what is refused here is refused alike on any database."""
-    yield from running_api(sqlite_engine)
+    return unchanging_api
 
 
 @pytest.mark.parametrize(
