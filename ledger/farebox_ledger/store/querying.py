@@ -6,12 +6,12 @@ looks at a bounded number of rows a request and then says how far it came.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from heapq import merge
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, func, select, tuple_
 
 from farebox_ledger.pricing.charge import Charge
 from farebox_ledger.store import schema
@@ -48,6 +48,9 @@ SCAN_ROWS: Final = 200_000
 """How many rows a request looks at for a filter without an index (architecture §5, indexes)."""
 
 MAX_PAGE: Final = 10_000
+
+_MOST_PEOPLE: Final = 20
+"""Users of one address that are looked up each by itself; more of them are looked for among all rows."""
 
 RowKey: TypeAlias = tuple[int, bytes]
 """Where a row stands in a list: (occurred_at in microseconds, usage id)."""
@@ -114,11 +117,10 @@ def list_usage(
     """
     assert 0 < limit <= MAX_PAGE
     scope = narrowed(scope, asked.org_id)
-    organizations = _organizations(connection, scope)
-    share = max(scan_rows // max(len(organizations), 1), 1)
-    reach = _Reach(limit, after, share)
-    parts = [_read_part(connection, org_id, asked, reach) for org_id in organizations]
-    # Below the highest point at which a part stopped, the other parts may lack rows of that one.
+    walks = [walk for org_id in _organizations(connection, scope) for walk in _walks(connection, org_id, asked)]
+    reach = _Reach(limit, after, max(scan_rows // max(len(walks), 1), 1))
+    parts = [_read_part(connection, walk, reach) for walk in walks]
+    # Below the highest point at which a part stopped, rows of that one may be missing between those of the others.
     bound = max((part.bound for part in parts if part.bound is not None), default=None)
     ordered = merge(*(part.rows for part in parts), key=lambda row: row.position, reverse=True)
     return _page([row for row in ordered if bound is None or row.position >= bound], limit, bound)
@@ -187,8 +189,8 @@ def _organizations(connection: Connection, scope: Scope) -> list[int]:
     return list(connection.scalars(organizations_in(usage_rows))) if mine is None else [mine]
 
 
-class _Conditions(NamedTuple):
-    """A filter in two parts: what an index finds, and what is tested on each row that it found."""
+class _Walk(NamedTuple):
+    """A stretch of an index that is read in the list's order, and what is tested on each row of it."""
 
     by_index: list[ColumnElement[bool]]
     by_row: list[ColumnElement[bool]]
@@ -196,7 +198,7 @@ class _Conditions(NamedTuple):
 
 
 class _Reach(NamedTuple):
-    """How much of one organization a request reads: that many rows behind a key, out of so many looked at."""
+    """How much of one walk a request reads: that many rows behind a key, out of so many looked at."""
 
     limit: int
     after: RowKey | None
@@ -204,44 +206,64 @@ class _Reach(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """What one organization adds to a page; `bound` is the last row looked at when that was not all."""
+    """What one walk adds to a page; `bound` is the last row looked at when that was not all."""
 
     rows: list[UsageRow]
     bound: RowKey | None
 
 
-def _read_part(connection: Connection, org_id: int, asked: UsageFilter, reach: _Reach) -> _Part:
-    conditions = _conditions(connection, org_id, asked)
-    if conditions is None:
-        return _Part([], None)
-    by_index, by_row, is_small = conditions
+def _read_part(connection: Connection, walk: _Walk, reach: _Reach) -> _Part:
+    by_index = list(walk.by_index)
     if reach.after is not None:
         by_index.append(tuple_(*_ORDER) < tuple_(*reach.after))
     bound = None
-    if by_row and not is_small:
+    if walk.by_row and not walk.is_small:
         bound = _scan_bound(connection, by_index, reach.scan_rows)
         if bound is not None:
             by_index.append(tuple_(*_ORDER) >= tuple_(*bound))
-    found = connection.execute(_page_statement(conditions, reach.limit + 1)).mappings()
+    found = connection.execute(_page_statement([*by_index, *walk.by_row], reach.limit + 1)).mappings()
     rows = [_usage_row(row) for row in found]
     return _Part(rows, bound if len(rows) <= reach.limit else None)
 
 
-def _conditions(connection: Connection, org_id: int, asked: UsageFilter) -> _Conditions | None:
-    """Sort a filter's conditions by what serves them; None when nobody can be meant."""
+def _walks(connection: Connection, org_id: int, asked: UsageFilter) -> list[_Walk]:
+    """Choose the one index that serves a filter; all else is tested row by row. None when nobody can be meant.
+
+    Only one: what a second index would find is no stretch of the first, so that looking for it has to be bounded.
+    """
     by_index = [usage_rows.c.org_id == org_id, *in_time(asked)]
     by_row = in_costs(asked)
-    for name, value in asked_values(asked).items():
-        is_indexed = name in ("user", "trace_id") or (name, value) == ("billing_status", "unpriced")
-        (by_index if is_indexed else by_row).append(equals(name, value))
+    values = asked_values(asked)
+    people = _people(connection, org_id, asked, values.pop("user", None))
+    if people is not None and not people:
+        return []
+    served = _served_by_index(values)
+    for name, value in values.items():
+        (by_index if name == served else by_row).append(equals(name, value))
     if asked.tag is not None:
         by_row.append(has_tag(connection, asked.tag))
-    if asked.user_email is not None:
-        references = [name for _, name in people_with(connection, OrgScope(org_id), asked.user_email)]
-        if not references:
-            return None
-        by_index.append(usage_rows.c.user_ref.in_(references))
-    return _Conditions(by_index, by_row, is_small=asked.trace_id is not None)
+    if people is None:
+        return [_Walk(by_index, by_row, is_small=served == "trace_id")]
+    if served is not None or len(people) > _MOST_PEOPLE:
+        # Written so that no planner takes the users' index, whose rows the bound does not count.
+        among_people = func.coalesce(usage_rows.c.user_ref, "").in_(people)
+        return [_Walk(by_index, [*by_row, among_people], is_small=served == "trace_id")]
+    return [_Walk([*by_index, usage_rows.c.user_ref == person], by_row, is_small=False) for person in people]
+
+
+def _served_by_index(values: Mapping[str, Any]) -> str | None:
+    """Name the asked value that finds the fewest rows by an index of its own; users come after these."""
+    if "trace_id" in values:
+        return "trace_id"
+    return "billing_status" if values.get("billing_status") == "unpriced" else None
+
+
+def _people(connection: Connection, org_id: int, asked: UsageFilter, user: str | None) -> list[str] | None:
+    """List the users that are meant by reference, by address, or by both; None when any is."""
+    if asked.user_email is None:
+        return None if user is None else [user]
+    references = [name for _, name in people_with(connection, OrgScope(org_id), asked.user_email)]
+    return [name for name in references if user in (None, name)]
 
 
 def _scan_bound(connection: Connection, by_index: list[ColumnElement[bool]], scan_rows: int) -> RowKey | None:
@@ -252,10 +274,9 @@ def _scan_bound(connection: Connection, by_index: list[ColumnElement[bool]], sca
     return None if found is None else (found[0], bytes(found[1]))
 
 
-def _page_statement(conditions: _Conditions, limit: int) -> Select[Any]:
-    """Write the statement of one organization's part of a page."""
-    chosen = _SELECT.where(*conditions.by_index, *conditions.by_row)
-    return chosen.order_by(*(column.desc() for column in _ORDER)).limit(limit)
+def _page_statement(conditions: list[ColumnElement[bool]], limit: int) -> Select[Any]:
+    """Write the statement of one walk's part of a page."""
+    return _SELECT.where(*conditions).order_by(*(column.desc() for column in _ORDER)).limit(limit)
 
 
 def _page(rows: list[UsageRow], limit: int, bound: RowKey | None) -> UsagePage:

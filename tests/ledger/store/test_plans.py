@@ -56,6 +56,25 @@ PLANS: dict[str, tuple[Callable[[Connection], Any], str]] = {
     ),
     "page of a user": (listed(user="ann"), "ix_usage_rows_user"),
     "page of a user's range": (listed(user="ann", start_us=NOON), "ix_usage_rows_user"),
+    "page of an address": (listed(user_email="ann@example.com"), "ix_usage_rows_user"),
+    "page of a user's unpriced": (
+        lambda connection: list_usage(
+            connection, MINE, UsageFilter(user="ann", billing_status="unpriced"), limit=50, scan_rows=20
+        ),
+        "ix_usage_rows_unpriced",
+    ),
+    "next page of the unpriced": (
+        lambda connection: list_usage(
+            connection, MINE, UsageFilter(billing_status="unpriced"), limit=50, after=(NOON, bytes(16))
+        ),
+        "ix_usage_rows_unpriced",
+    ),
+    "next page of a user": (
+        lambda connection: list_usage(
+            connection, MINE, UsageFilter(user="ann", end_us=NOON + 9), limit=50, after=(NOON, bytes(16))
+        ),
+        "ix_usage_rows_user",
+    ),
     "page of a trace": (listed(trace_id=bytes(16)), "ix_usage_rows_trace"),
     "page of the unpriced": (listed(billing_status="unpriced"), "ix_usage_rows_unpriced"),
     "rows to price anew": (
@@ -119,6 +138,9 @@ TABLES = {
     "pk_rollup_quarter": "rollup_quarter",
 }
 
+SORTED = {"ix_usage_rows_occurred", "ix_usage_rows_user", "ix_usage_rows_unpriced"}
+"""Indexes that end with the list's whole sort key, so that a page is a stretch of them."""
+
 WRITES: dict[str, Callable[[Connection], Any]] = {
     "booking": lambda connection: book(
         connection, EVERYBODY, [booking(number) for number in range(5)], collector_id=None, batch_ids=[], writer_slot=1
@@ -161,6 +183,15 @@ def test_each_question_is_answered_from_its_index(filled: Engine, asked: str) ->
     assert about
     for statement, plan in about:
         assert served_by(plan, index), f"{statement}\n{plan}"
+
+
+@pytest.mark.parametrize("asked", [name for name, (_, index) in PLANS.items() if "page" in name and index in SORTED])
+def test_pages_are_read_in_the_order_of_their_index_and_never_sorted(filled: Engine, asked: str) -> None:
+    question, _ = PLANS[asked]
+
+    for statement, plan in plans_of(filled, question):
+        if "ORDER BY usage_rows.occurred_at_us DESC" in statement:
+            assert not re.search("TEMP B-TREE|Sort", plan), f"{statement}\n{plan}"
 
 
 @pytest.mark.parametrize("write", WRITES)

@@ -172,6 +172,34 @@ def test_the_same_name_in_another_organization_is_another_person(engine: Engine)
     assert spans(page(engine, user_email="nobody@example.com")) == []
 
 
+@pytest.mark.parametrize("people", [2, 30])
+def test_the_rows_of_all_who_share_an_address_are_one_list(engine: Engine, people: int) -> None:
+    shared = [
+        booking(n, occurred_at_us=NOON + n, user=f"user-{n % people}", user_email="team@example.com") for n in range(90)
+    ]
+    write(engine, *shared, booking(90, user="ann", user_email="ann@example.com"))
+
+    rows = pages(engine, user_email="team@example.com", limit=7)
+
+    assert [row.event.occurred_at_us - NOON for row in rows] == list(range(89, -1, -1))
+    assert len(spans(page(engine, user_email="team@example.com", user="user-1"))) == 90 // people
+    assert spans(page(engine, user_email="team@example.com", user="ann")) == []
+
+
+@pytest.mark.parametrize("who", [{"user": "ann"}, {"user_email": "ann@example.com"}], ids=["user", "user_email"])
+def test_what_two_indexes_would_find_is_looked_for_within_the_bound(engine: Engine, who: dict[str, Any]) -> None:
+    """A user's unpriced rows: an index finds either the user's or the unpriced ones, of which there may be millions."""
+    others = [booking(n, unpriced(), occurred_at_us=NOON + n, user="bob") for n in range(2, 102)]
+    ann = {"user": "ann", "user_email": "ann@example.com"}
+    write(engine, booking(1, unpriced(), **ann), booking(102, occurred_at_us=NOON + 102, **ann), *others)
+
+    first = page(engine, OrgScope(ACME), billing_status="unpriced", scan_rows=50, **who)
+
+    assert (first.rows, first.has_more, first.scanned_until_us) == ([], True, NOON + 51)
+    everything = pages(engine, OrgScope(ACME), billing_status="unpriced", scan_rows=50, **who)
+    assert [row.event.occurred_at_us for row in everything] == [NOON]
+
+
 def test_a_bound_that_no_row_can_cost_is_refused(engine: Engine) -> None:
     with pytest.raises(AmountTooLarge):
         page(engine, OrgScope(ACME), min_cost=Decimal(10) ** 9)
