@@ -190,7 +190,7 @@ def test_the_rows_of_all_who_share_an_address_are_one_list(engine: Engine, peopl
 def test_what_two_indexes_would_find_is_looked_for_within_the_bound(engine: Engine, who: dict[str, Any]) -> None:
     """A user's unpriced rows: an index finds either the user's or the unpriced ones, of which there may be millions."""
     others = [booking(n, unpriced(), occurred_at_us=NOON + n, user="bob") for n in range(2, 102)]
-    ann = {"user": "ann", "user_email": "ann@example.com"}
+    ann: dict[str, Any] = {"user": "ann", "user_email": "ann@example.com"}
     write(engine, booking(1, unpriced(), **ann), booking(102, occurred_at_us=NOON + 102, **ann), *others)
 
     first = page(engine, OrgScope(ACME), billing_status="unpriced", scan_rows=50, **who)
