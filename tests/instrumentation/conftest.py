@@ -63,9 +63,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.path.name == "test_matrix.py")
 
 
-def pytest_collection_finish() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections() -> None:
     """Leave the modules of all SDKs out of the many collections that the tests ask for: each would take 0.2 s."""
-    gc.collect()
     gc.freeze()
 
 
