@@ -108,7 +108,8 @@ class CollectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     keys_refresh_s: float = 3.0  # revocation acts within 5 s
     catalog_poll_s: float = 2.0
     drain_notice_s: float = 1.0  # from NOT_SERVING to GOAWAY, so that balancers turn away first
-    drain_limit_s: float = 20.0
+    grace_s: float = 5.0  # for requests in flight at the end; their senders give up after ten seconds anyway
+    drain_limit_s: float = 20.0  # for booking, after that
     refused_retry_s: float = 30.0  # how often the gateway is asked anew for a key that it refuses
     tee_max_bytes: int = 256 * MIB
     tee_max_age_s: float = 24 * 3600.0

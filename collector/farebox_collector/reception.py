@@ -10,7 +10,6 @@ import logging
 import sqlite3
 import ssl
 from pathlib import Path
-from typing import Final
 
 from farebox_collector import dialects
 from farebox_collector.config import CollectorConfig, Tls
@@ -29,8 +28,6 @@ from farebox_collector.spool import Spool
 from farebox_collector.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
-
-GRPC_GRACE_S: Final = 5.0
 
 
 class Reception:
@@ -115,9 +112,9 @@ class Reception:
         """Finish what is in flight and close the ports."""
         closing = []
         if self._grpc is not None:
-            closing.append(self._grpc.stop(GRPC_GRACE_S))
+            closing.append(self._grpc.stop(self._config.grace_s))
         if self._http is not None:
-            closing.append(self._http.stop())
+            closing.append(self._http.stop(self._config.grace_s))
         await asyncio.gather(*closing)
 
     def _start_http(self, budget: Budget) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from sqlalchemy import Engine
 
 from tests.collector.emitting import CALL, Emitted, calls, protobuf
-from tests.collector.running import Running, config_for, running
+from tests.collector.running import Running, config_for, running, wait_for
+from tests.collector.test_auth import make_key
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
@@ -179,6 +182,35 @@ def test_health_says_not_serving_while_draining(client: Client, collector: Runni
     assert collector.http.get("/readyz").status == 503
     assert client.call(EXPORT, calls([1])) == b""  # what still comes is still taken
     watched.cancel()
+
+
+def test_a_call_that_outlasts_the_end_is_unavailable_with_a_hint(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
+) -> None:
+    make_key(sqlite_engine, "first")
+    collector = Running(config_for(tmp_path, database_url=sqlite_url, grace_s=1.0, keys_refresh_s=3600.0))
+    known = collector.collector.spool.known_keys
+    wait_for(lambda: len(known()) == 1)
+    _, unseen = make_key(sqlite_engine, "second")
+    is_over = threading.Event()
+
+    def no_message() -> Iterator[bytes]:
+        is_over.wait(30)
+        yield from ()
+
+    with grpc.insecure_channel(collector.grpc_address) as channel:
+        call = channel.stream_unary(EXPORT).future(no_message(), metadata=(("x-api-key", unseen),), timeout=20)
+        wait_for(lambda: len(known()) == 2)  # looked up: now the call waits for its message
+        started = time.monotonic()
+        collector.stop()
+        took_s = time.monotonic() - started
+        error = call.exception(timeout=10)
+        is_over.set()
+
+    assert isinstance(error, grpc.RpcError)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert "google.rpc.retryinfo-bin" in dict(error.trailing_metadata())
+    assert took_s < 5
 
 
 def test_pings_of_exporters_are_allowed(collector: Running) -> None:

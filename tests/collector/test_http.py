@@ -236,6 +236,23 @@ def test_a_body_that_unfolds_too_far_is_too_large_below_the_size_limit_too(
     assert "retry-after" not in answer.headers
 
 
+def test_an_upload_that_outlasts_the_end_is_unavailable_with_a_hint(tmp_path: Path, sqlite_url: str) -> None:
+    collector = Running(config_for(tmp_path, database_url=sqlite_url, grace_s=1.0))
+    with socket.create_connection(("127.0.0.1", collector.http.port), timeout=20) as upload:
+        head = f"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: {PROTOBUF}\r\ncontent-length: 100\r\n\r\n"
+        upload.sendall(head.encode() + b"ab")
+        assert collector.http.post(calls([1])).status == 200  # so the upload has arrived too
+        started = time.monotonic()
+        collector.stop()
+        took_s = time.monotonic() - started
+        answer = http.client.HTTPResponse(upload)
+        answer.begin()
+
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "2"
+    assert took_s < 5
+
+
 def test_health_readiness_and_metrics_need_no_key(tmp_path: Path, sqlite_url: str) -> None:
     with running(config_for(tmp_path, database_url=sqlite_url, default_org=None)) as collector:
         alive, ready, metrics = (collector.http.get(path) for path in ("/healthz", "/readyz", "/metrics"))

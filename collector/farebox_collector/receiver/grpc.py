@@ -42,6 +42,8 @@ _CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 _SERVING: Final = 1
 _NOT_SERVING: Final = 2
 WATCH_INTERVAL_S: Final = 1.0
+REFUSING_S: Final = 0.5
+"""Of the grace at the end: how long calls that are not finished get to be told so."""
 
 # grpc's own defaults refuse a ping more often than every five minutes with GOAWAY; exporters ping every 10 s or so.
 _OPTIONS: Final = (
@@ -74,6 +76,20 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         self._budget = budget
         self._health = health
         self._telemetry = telemetry
+        self._in_flight: set[asyncio.Task[Any]] = set()
+        self._is_ending = False
+
+    async def finish(self, limit_s: float) -> None:
+        """Wait for the calls in flight; those that take longer are answered with a hint, which grpc itself does not give."""
+        calls = set(self._in_flight)
+        if calls:
+            await asyncio.wait(calls, timeout=limit_s)
+        self._is_ending = True
+        late = set(self._in_flight)
+        for call in late:
+            call.cancel()
+        if late:
+            await asyncio.wait(late, timeout=REFUSING_S)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Choose the handler by the method and by what is known of the key; None answers UNIMPLEMENTED."""
@@ -127,14 +143,24 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
 
     async def _answered(self, signal: Signal, context: Context, answer: Callable[[], Awaitable[bytes]]) -> bytes:
         started = time.perf_counter()
+        call = asyncio.current_task()
+        assert call is not None, "grpc runs each call in a task"
+        self._in_flight.add(call)
         try:
             body = await answer()
         except Refused as refused:
             await self._refuse(signal, context, refused)
+        except asyncio.CancelledError:
+            if not self._is_ending:  # the sender has hung up
+                raise
+            call.uncancel()
+            await self._refuse(signal, context, Unavailable("the collector is stopping; send the request again"))
         except Exception as error:  # noqa: BLE001 - this is the thread of control of a request
             # Nobody tries again after UNKNOWN or INTERNAL; before the commit nothing is lost by another try.
             logger.error("a request failed unexpectedly, its sender is asked to try again: %s", where(error))
             await self._refuse(signal, context, Unavailable("the collector failed; send the request again"))
+        finally:
+            self._in_flight.discard(call)
         self._telemetry.count_request("grpc", signal, "OK")
         self._telemetry.ack_seconds["grpc"].observe(time.perf_counter() - started)
         return body
@@ -196,6 +222,7 @@ class GrpcServer:
             InvalidSetting: the address cannot be bound.
         """
         limit = ("grpc.max_receive_message_length", config.max_body_bytes)
+        self._receiver = receiver
         self._server = grpc.aio.server(options=(*_OPTIONS, limit))
         self._server.add_generic_rpc_handlers((receiver,))
         try:
@@ -220,5 +247,5 @@ class GrpcServer:
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Send GOAWAY, finish the calls in flight, then close."""
-        await self._server.stop(grace_s)
+        """Send GOAWAY, finish the calls in flight, then close; calls that take longer are asked to be sent again."""
+        await asyncio.gather(self._server.stop(grace_s), self._receiver.finish(max(0.0, grace_s - REFUSING_S)))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
@@ -33,6 +34,7 @@ from farebox_collector.telemetry import Signal, Telemetry
 logger = logging.getLogger(__name__)
 
 Headers: TypeAlias = dict[bytes, bytes]
+ExtraHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
@@ -94,17 +96,19 @@ class HttpReceiver:
         started = time.perf_counter()
         headers: Headers = dict(scope["headers"])
         encoding = _encoding_of(headers)
-        extra: tuple[tuple[bytes, bytes], ...] = ()
+        extra: ExtraHeaders = ()
         try:
             body = await self._export(signal, scope["method"], headers, receive)
             status = 200
         except Refused as refused:
-            status, body, extra = refused.http_status, status_body(refused, encoding or "json"), _extra_headers(refused)
+            status, body, extra = _refusal(refused, encoding)
+        except asyncio.CancelledError:
+            # The grace at the end is over: uvicorn would answer 500, which nobody tries again.
+            status, body, extra = _refusal(Unavailable("the collector is stopping; send the request again"), encoding)
         except Exception as error:  # noqa: BLE001 - this is the thread of control of a request
             # Before the commit nothing is lost when the sender tries again, and it only does so for a 503.
             logger.error("a request failed unexpectedly, its sender is asked to try again: %s", where(error))
-            unavailable = Unavailable("the collector failed; send the request again")
-            status, body, extra = 503, status_body(unavailable, encoding or "json"), _extra_headers(unavailable)
+            status, body, extra = _refusal(Unavailable("the collector failed; send the request again"), encoding)
         self._telemetry.count_request("http", signal, str(status))
         await _send_answer(send, status, _CONTENT_TYPES[encoding or "json"], body, extra)
         self._telemetry.ack_seconds["http"].observe(time.perf_counter() - started)
@@ -187,7 +191,11 @@ def _encoding_of(headers: Headers) -> Encoding | None:
     return _ENCODINGS.get(headers.get(b"content-type", b"").partition(b";")[0].strip().lower())
 
 
-def _extra_headers(refused: Refused) -> tuple[tuple[bytes, bytes], ...]:
+def _refusal(refused: Refused, encoding: Encoding | None) -> tuple[int, bytes, ExtraHeaders]:
+    return refused.http_status, status_body(refused, encoding or "json"), _extra_headers(refused)
+
+
+def _extra_headers(refused: Refused) -> ExtraHeaders:
     if refused.is_retryable:
         return ((b"retry-after", RETRY_AFTER),)
     if refused.http_status == 401:
@@ -197,9 +205,7 @@ def _extra_headers(refused: Refused) -> tuple[tuple[bytes, bytes], ...]:
     return ()
 
 
-async def _send_answer(
-    send: Send, status: int, content_type: bytes, body: bytes, extra: Sequence[tuple[bytes, bytes]] = ()
-) -> None:
+async def _send_answer(send: Send, status: int, content_type: bytes, body: bytes, extra: ExtraHeaders = ()) -> None:
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -289,7 +295,6 @@ class HttpServer:
                 server_header=False,
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=int(config.drain_limit_s),
                 backlog=BACKLOG,
                 **_tls_options(config.tls),
             )
@@ -304,8 +309,9 @@ class HttpServer:
                 self._task.result()
             await asyncio.sleep(0)
 
-    async def stop(self) -> None:
-        """Finish the requests in flight, then close."""
+    async def stop(self, grace_s: float) -> None:
+        """Finish the requests in flight, then close; requests that take longer are asked to be sent again."""
+        self._server.config.timeout_graceful_shutdown = math.ceil(grace_s)
         self._server.should_exit = True
         if self._task is not None:
             await self._task

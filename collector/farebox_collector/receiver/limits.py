@@ -15,7 +15,7 @@ Compression: TypeAlias = Literal["gzip", "deflate"]
 PIECE_BYTES: Final = 2**20
 """Decompression gives way to other requests after each piece of this size."""
 MAX_RATIO: Final = 200
-"""What unfolds beyond this is a bomb, also below the size limit: 512 spans of one and the same 30 KB prompt fold 71:1."""
+"""What unfolds beyond this is a bomb, also below the size limit: spans of one and the same 30 KB prompt fold 71:1."""
 RATIO_FREE_BYTES: Final = 2**20
 """Small bodies of one repeated span may fold better than that and harm nobody."""
 MAX_MEMBERS: Final = 64
