@@ -13,6 +13,7 @@ is changed when they come. A window would need a clock, and then the bill would 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -53,6 +54,11 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def is_billed(self) -> bool:
         return self.reason is None
+
+    @property
+    def is_left_to_policy(self) -> bool:
+        """Say whether the organization decides if this bills: usage of a container that no other span may tell."""
+        return self.reason == "aggregate_only" and self.status == "unpriced" and self.covered_by is None
 
 
 BILLED: Final = Verdict()
@@ -152,6 +158,7 @@ class _Tree:
         for span_id, parent_id in self.parents.items():
             self.children[parent_id].append(self.by_id[span_id])
         self._depths: dict[bytes, int] = {}
+        self._tops: dict[bytes, bytes] = {}
 
     def depth(self, event: UsageEvent) -> int:
         """Count the generative-AI spans above an event."""
@@ -166,6 +173,24 @@ class _Tree:
             self._depths[span_id] = depth
         return self._depths[event.span_id]
 
+    def above(self, event: UsageEvent) -> Iterator[UsageEvent]:
+        """Go through the spans above an event, the nearest first."""
+        current = self.parents.get(event.span_id)
+        while current is not None:
+            yield self.by_id[current]
+            current = self.parents.get(current)
+
+    def top(self, event: UsageEvent) -> UsageEvent:
+        """Find the span at the top of an event's links, which may be the event itself."""
+        path: list[bytes] = []
+        current = event.span_id
+        while current not in self._tops and current in self.parents:
+            path.append(current)
+            current = self.parents[current]
+        top = self._tops.get(current, current)
+        self._tops.update(dict.fromkeys(path, top))
+        return self.by_id[top]
+
     def nearest_calls(self, event: UsageEvent) -> Iterator[UsageEvent]:
         """Find the calls below an event that have no other call between, in a fixed order."""
         waiting = list(self.children.get(event.span_id, ()))
@@ -176,13 +201,12 @@ class _Tree:
             else:
                 waiting += self.children.get(child.span_id, ())
 
-    def calls_below(self, event: UsageEvent) -> Iterator[UsageEvent]:
-        """Find all calls below an event, through other calls as well."""
+    def below(self, event: UsageEvent) -> Iterator[UsageEvent]:
+        """Go through all events below one, in a fixed order."""
         waiting = list(self.children.get(event.span_id, ()))
         while waiting:
             child = waiting.pop()
-            if child.kind == "call":
-                yield child
+            yield child
             waiting += self.children.get(child.span_id, ())
 
     def seen_by(self, outer: UsageEvent) -> Iterator[UsageEvent]:
@@ -244,7 +268,7 @@ def _judge_twins(tree: _Tree, verdicts: Verdicts) -> None:
     at_once: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
     for call in tree.calls:
         if call.response_id is None and call.started_at_us is not None and not _is_own(call):
-            at_once[call.parent_span_id, call.started_at_us, call.occurred_at_us].append(call)
+            at_once[_place(call)].append(call)
     for candidates in at_once.values():
         groups: dict[tuple[object, ...], list[UsageEvent]] = defaultdict(list)
         for call in candidates if len(candidates) > 1 else ():
@@ -252,6 +276,10 @@ def _judge_twins(tree: _Tree, verdicts: Verdicts) -> None:
                 groups[_twin_key(call)].append(call)
         for group in groups.values():
             _keep_first(sorted(group, key=_span_id), "twin", verdicts)
+
+
+def _place(event: UsageEvent) -> tuple[object, ...]:
+    return event.parent_span_id, event.started_at_us, event.occurred_at_us
 
 
 def _twin_key(call: UsageEvent) -> tuple[object, ...]:
@@ -384,30 +412,90 @@ def _distance_across(one: UsageEvent, other: UsageEvent) -> tuple[int, bytes, by
 def _judge_containers(tree: _Tree, verdicts: Verdicts) -> None:
     """Rule 3 and S3: what wraps calls is never billed.
 
-    Its usage is a control total: where it exceeds the calls below, some of them are missing. Alone with a usage it
-    shows that all of them are.
+    Its usage is a control total: where it exceeds the calls below, some of them are missing. With a usage and without
+    calls it shows that all of them are; of several around each other the innermost one stands for them.
     """
-    for event in tree.events:
-        if event.kind != "container":
-            continue
-        calls = list(tree.nearest_calls(event))
-        if calls:
-            first = min(calls, key=tree.rank)
+    alone: list[UsageEvent] = []
+    containers = [event for event in tree.events if event.kind == "container"]
+    for event in sorted(containers, key=tree.depth, reverse=True):
+        nearest = list(tree.nearest_calls(event)) or [one for one in tree.below(event) if not one.usage.is_empty()]
+        if nearest:
+            first = min(nearest, key=tree.rank)
             missing = _missing_children(tree, event, verdicts)
             verdicts[event.span_id] = Verdict("suppressed", "covered_by_child", first.span_id, missing)
         elif event.usage.is_empty():
             verdicts[event.span_id] = Verdict("suppressed", "aggregate_only")
         else:
-            verdicts[event.span_id] = Verdict("unpriced", "aggregate_only")
+            alone.append(event)
+    if alone:
+        _judge_alone(tree, alone, verdicts)
 
 
 def _missing_children(tree: _Tree, container: UsageEvent, verdicts: Verdicts) -> str | None:
-    """Say what a container's usage has beyond the calls below it, each physical call counted once."""
+    """Say what a container's usage has beyond that of the calls below it, each physical call counted once.
+
+    Where no calls are below, containers without calls count in their place.
+    """
     if container.usage.is_empty():
         return None
-    billing = {_billing_span(call.span_id, verdicts) for call in tree.calls_below(container)}
+    below = list(tree.below(container))
+    calls = [event for event in below if event.kind == "call"]
+    billing = {_billing_span(event.span_id, verdicts) for event in calls or below}
     excess = _excess(container, [tree.by_id[span_id] for span_id in billing])
     return None if excess is None else f"{MISSING_CHILDREN}: {excess}"
+
+
+def _judge_alone(tree: _Tree, alone: Sequence[UsageEvent], verdicts: Verdicts) -> None:
+    """S3: usage that no call below tells. The organization may let it bill, unless another span may tell the same."""
+    telling = sorted(
+        (*alone, *(call for call in tree.calls if not call.usage.is_empty())),
+        key=lambda event: (event.occurred_at_us, event.span_id),
+    )
+    ends = [event.occurred_at_us for event in telling]
+    for container in alone:
+        started_at_us = container.occurred_at_us if container.started_at_us is None else container.started_at_us
+        first, last = bisect_left(ends, started_at_us), bisect_right(ends, container.occurred_at_us + SLACK_US)
+        others = (event for event in telling[first:last] if _may_be_told_inside(tree, container, event))
+        other = next(others, None) or next(_calls_that_tell_it_around(tree, container), None)
+        verdicts[container.span_id] = (
+            Verdict("unpriced", "aggregate_only")
+            if other is None
+            else Verdict("unpriced", "aggregate_only", other.span_id, "another span may tell the same usage")
+        )
+
+
+def _may_be_told_inside(tree: _Tree, container: UsageEvent, other: UsageEvent) -> bool:
+    """Say whether a span within a container's time may tell a part of its usage without hanging below it.
+
+    Its way up may lead through spans that are not kept, or the whole was told once more beside the container.
+    """
+    if other.kind == "container" and _size(other) >= _size(container):
+        return False
+    if _excess(other, (container,)) is not None or not _lies_inside(other, container) or not _overlap(other, container):
+        return False
+    if _may_hang_below(tree, container, other):
+        return True
+    is_again = other.scope != container.scope or _place(other) == _place(container)
+    return is_again and _excess(container, (other,)) is None and _may_be_same_model(container, other)
+
+
+def _may_hang_below(tree: _Tree, container: UsageEvent, other: UsageEvent) -> bool:
+    """Say whether nobody knows what is between two spans: the upper end of the one's links is open, and not shared."""
+    top, own = tree.top(other), tree.top(container)
+    return top is not own and top.parent_span_id is not None and top.parent_span_id != own.parent_span_id
+
+
+def _calls_that_tell_it_around(tree: _Tree, container: UsageEvent) -> Iterator[UsageEvent]:
+    for event in tree.above(container):
+        tells = event.kind == "call" and not event.usage.is_empty()
+        if tells and _excess(container, (event,)) is None and _may_be_same_model(event, container):
+            yield event
+
+
+def _size(container: UsageEvent) -> tuple[int, int, bytes]:
+    """Order containers so that what may be a part of another comes before it."""
+    started_at_us = container.occurred_at_us if container.started_at_us is None else container.started_at_us
+    return container.usage.total_tokens or 0, container.occurred_at_us - started_at_us, container.span_id
 
 
 _CALL_RULES: Final[tuple[Callable[[_Tree, Verdicts], None], ...]] = (
@@ -457,6 +545,12 @@ def _lies_inside(inner: UsageEvent, outer: UsageEvent, slack_us: int = SLACK_US)
         return True
     start_us = inner.occurred_at_us if inner.started_at_us is None else inner.started_at_us
     return start_us >= outer.started_at_us - slack_us
+
+
+def _overlap(one: UsageEvent, other: UsageEvent) -> bool:
+    """Say whether two spans ran at the same time; what starts when the other ends comes after it."""
+    starts = [event.occurred_at_us if event.started_at_us is None else event.started_at_us for event in (one, other)]
+    return max(starts) < min(one.occurred_at_us, other.occurred_at_us) or starts[0] == starts[1]
 
 
 def _distance(one: UsageEvent, other: UsageEvent) -> tuple[int, bytes]:

@@ -289,7 +289,12 @@ def _response_key(event: UsageEvent, response_id: str) -> ResponseKey:
 
 
 def _stands(booked: BookedEvent, verdict: Verdict) -> bool:
-    """Say whether a booked charge agrees with the verdict; a billed one is not priced anew, whatever prices are now."""
+    """Say whether a booked charge agrees with the verdict; a billed one is not priced anew, whatever prices are now.
+
+    Nor does a policy of today reach a row that stands: re-pricing does.
+    """
+    if verdict.is_left_to_policy:
+        return booked.charge_status != "suppressed" and booked.covered_by is None
     if verdict.is_billed:
         return booked.charge_status != "suppressed" and booked.reason not in ("needs_review", "aggregate_only")
     return (booked.charge_status, booked.reason, booked.detail, booked.covered_by) == (

@@ -9,8 +9,8 @@ from farebox_ledger.usage import UsageEvent, usage_id
 
 
 def charge_of(event: UsageEvent, verdict: Verdict, prices: PriceBook) -> Charge:
-    """Answer what an event costs by its verdict, at the prices that held when it ended."""
-    if verdict.status is not None:
+    """Answer what an event costs by its verdict, at the prices that held when it ended and the policy of today."""
+    if verdict.status is not None and not verdict.is_left_to_policy:
         return Charge(
             status=verdict.status,
             reason=verdict.reason,

@@ -92,9 +92,8 @@ def _made(
     connection: Connection, scope: Scope, name: GroupName, draft: Draft
 ) -> tuple[PriceOverride | None, AdministeredAlias | None]:
     if name.reason not in CURABLE:
-        raise InvalidInput(
-            "reason", f"no price cures {name.reason}: it lies in what was reported of the call; ignore the group"
-        )
+        cure = "let it bill by the price policy" if name.reason == "aggregate_only" else "ignore the group"
+        raise InvalidInput("reason", f"no price cures {name.reason}: it lies in what was reported of the call; {cure}")
     if isinstance(draft, OverrideDraft):
         return create_override(connection, scope, draft), None
     if name.provider is None:

@@ -110,13 +110,22 @@ def test_filters_limits_and_the_longest_range(stated: Api) -> None:
 
 def test_the_policy_says_whose_word_bills(stated: Api) -> None:
     path = "/v1/organizations/acme/price-policy"
-    ours = {"use_archive": True, "carry_retired": True, "stated_cost_bills": False}
+    ours = {
+        "use_archive": True,
+        "carry_retired": True,
+        "stated_cost_bills": False,
+        "aggregate_only_bills": False,
+    }
 
     def put(key: str, **policy: Any) -> Any:
         return stated.client.put(path, json=policy, headers=bearer(key))
 
     assert stated.json(path) == ours
     assert put(stated.acme_key, stated_cost_bills=True).json() == ours | {"stated_cost_bills": True}
+    assert put(stated.acme_key, stated_cost_bills=True, aggregate_only_bills=True).json() == ours | {
+        "stated_cost_bills": True,
+        "aggregate_only_bills": True,
+    }
     assert stated.json(path, stated.system_key)["stated_cost_bills"] is True
     assert stated.json("/v1/organizations/zenith/price-policy", stated.zenith_key) == ours
 

@@ -71,6 +71,7 @@ BODIES: Final[dict[str, Any]] = {
         "use_archive": True,
         "carry_retired": True,
         "stated_cost_bills": False,
+        "aggregate_only_bills": False,
     },
 }
 MAKERS: Final = {

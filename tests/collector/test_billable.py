@@ -71,6 +71,103 @@ def test_a_container_without_calls_is_never_billed() -> None:
     assert verdicts(container(1, usage=Usage())) == {1: suppressed("aggregate_only")}
 
 
+def told_elsewhere(by: int) -> Verdict:
+    return Verdict("unpriced", "aggregate_only", span_id(by), "another span may tell the same usage")
+
+
+def test_only_what_no_other_span_may_tell_is_left_to_the_policy() -> None:
+    assert verdicts(container(1))[1].is_left_to_policy
+    assert not verdicts(container(1), call(2, 1))[1].is_left_to_policy
+    assert not verdicts(container(1, usage=Usage()))[1].is_left_to_policy
+    assert not told_elsewhere(2).is_left_to_policy
+    assert not BILLED.is_left_to_policy
+
+
+def test_of_containers_around_each_other_without_calls_the_innermost_stands() -> None:
+    told = Usage(input_tokens=1500, output_tokens=100)
+
+    found = verdicts(container(1, usage=told), container(2, 1, usage=Usage()), container(3, 2), container(4, 3))
+
+    assert found == {
+        1: Verdict("suppressed", "covered_by_child", span_id(4), missing(500, 0)),
+        2: suppressed("covered_by_child", 4),
+        3: suppressed("covered_by_child", 4),
+        4: Verdict("unpriced", "aggregate_only"),
+    }
+
+
+def test_containers_without_calls_beside_each_other_all_stand_and_add_up() -> None:
+    told = Usage(input_tokens=2000, output_tokens=200)
+
+    found = verdicts(container(1, usage=told), container(2, 1, at=(0, 5)), container(3, 1, at=(0, 6)))
+
+    assert found[1] == suppressed("covered_by_child", found_by(found, 1))
+    assert found[2] == found[3] == Verdict("unpriced", "aggregate_only")
+
+
+def found_by(found: dict[int, Verdict], number: int) -> int:
+    return int.from_bytes(found[number].covered_by or b"", "big")
+
+
+@pytest.mark.parametrize(
+    ("agent", "other"),
+    [
+        (container(1), call(2, 101, at=(1, 9))),
+        (container(1, 100), call(2, 101, at=(1, 9))),
+        (container(1, 100), container(2, 101, at=(1, 9))),
+        (container(1, 100), call(2, 100, scope="scope.b")),
+        (container(1, 100), container(2, 100)),
+        (container(1, 2, at=(1, 9)), call(2)),
+    ],
+    ids=[
+        "a call below a span that is not kept",
+        "the agent as well",
+        "an agent below a span that is not kept",
+        "another library beside it",
+        "the same span twice",
+        "a call around it",
+    ],
+)
+def test_usage_that_another_span_may_tell_as_well_is_not_left_to_the_policy(
+    agent: UsageEvent, other: UsageEvent
+) -> None:
+    found = verdicts(agent, other)
+
+    losers = [number for number, verdict in found.items() if verdict.detail is not None]
+    assert len(losers) == 1
+    assert found[losers[0]] == told_elsewhere(3 - losers[0])
+    assert found[3 - losers[0]] in (BILLED, Verdict("unpriced", "aggregate_only"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        call(2, 100, at=(1, 9)),
+        call(2, at=(1, 9)),
+        call(2, 101, at=(10, 10.5)),
+        call(2, 101, at=(1, 9), usage=Usage(input_tokens=1001, output_tokens=1)),
+        call(2, 101, at=(1, 9), usage=Usage()),
+        container(2, 100, at=(1, 9)),
+        container(2, 101, at=(5, 12)),
+    ],
+    ids=[
+        "a call below the same span",
+        "a call at the top",
+        "a call after it",
+        "a call that used more",
+        "a call that tells nothing",
+        "an agent at the same time",
+        "an agent that began in between",
+    ],
+)
+def test_usage_that_no_other_span_can_tell_is_left_to_the_policy(other: UsageEvent) -> None:
+    assert verdicts(container(1, 100), other)[1].is_left_to_policy
+
+
+def test_a_call_around_a_container_of_another_model_does_not_tell_its_usage() -> None:
+    assert verdicts(call(2), container(1, 2, request_model="gpt-5"))[1].is_left_to_policy
+
+
 def missing(input_tokens: int, output_tokens: int) -> str:
     return f"missing_children: {input_tokens} input and {output_tokens} output tokens"
 

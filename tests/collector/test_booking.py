@@ -1,4 +1,7 @@
-"""Law 3: any order and any batching of the same spans, with any of them twice, ends in the same rows and totals."""
+"""Law 3: any order and any batching of the same spans, with any of them twice, ends in the same rows and totals.
+
+So it does with crashes between, and whether or not what only containers tell is billed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from sqlalchemy import Engine, text
 
 from farebox_collector.booking import Ledger, Outcome, book_batches
 from farebox_collector.spans import AttributeValue, Batch, Sender, Span
-from farebox_ledger.pricing import PriceBook
+from farebox_ledger.pricing import Policy, PriceBook
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.prices import ensure_shipped_prices, load_book
@@ -31,20 +34,47 @@ def shipped(engine: Engine) -> PriceBook:
         return load_book(connection)
 
 
+@cache
+def billing_aggregates(engine: Engine) -> PriceBook:
+    return PriceBook(shipped(engine).prices(), 1, policy=Policy(aggregate_only_bills=True))
+
+
+class Killed(Exception):
+    """Ends a transaction as a kill would."""
+
+
 class Books:
     """An organization of its own in a shared database."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, prices: PriceBook | None = None) -> None:
         self.engine = engine
         self.slug = f"org-{next(numbers)}"
-        self.prices = shipped(engine)
+        self.prices = prices or shipped(engine)
         with transaction(engine, AllOrganizations(), write=True) as connection:
             self.org_id = create_organization(connection, self.slug).org_id
 
     def book(self, spans: Sequence[Span]) -> Outcome:
-        batch = Batch(next(numbers), Sender(self.org_id, self.slug), END_US, list(spans), 1)
+        return self.book_batch(self.batch(spans))
+
+    def batch(self, spans: Sequence[Span]) -> Batch:
+        return Batch(next(numbers), Sender(self.org_id, self.slug), END_US, list(spans), 1)
+
+    def book_batch(self, batch: Batch, *, is_killed: bool = False) -> Outcome:
         with transaction(self.engine, AllOrganizations(), write=True) as connection:
-            return book_batches(connection, [batch], Ledger("collector", 1, self.prices))
+            outcome = book_batches(connection, [batch], Ledger("collector", 1, self.prices))
+            if is_killed:
+                raise Killed
+        return outcome
+
+    def book_through_crashes(self, spans: Sequence[Span], killed: str) -> None:
+        """Book a batch, killed before or after the commit, and again as it comes out of the spool."""
+        batch = self.batch(spans)
+        if killed == "before":
+            with pytest.raises(Killed):
+                self.book_batch(batch, is_killed=True)
+        elif killed == "after":
+            self.book_batch(batch)
+        self.book_batch(batch)
 
     def rows(self) -> list[tuple[Any, ...]]:
         """What the rows say, without what an organization or an arrival puts there."""
@@ -74,7 +104,7 @@ class Books:
 @st.composite
 def traces(draw: st.DrawFn) -> list[Span]:
     """Spans of one trace, some of them in two versions."""
-    spans = []
+    spans: list[Span] = []
     for number in range(1, draw(st.integers(1, 6)) + 1):
         parent = draw(st.one_of(st.none(), st.integers(1, 6)))
         count_of_versions = draw(st.sampled_from((1, 1, 1, 2)))
@@ -165,13 +195,43 @@ def test_any_order_ends_in_the_same_books_on_postgresql(
     assert_order_is_without_effect(postgres_engine, trace, data)
 
 
-def assert_order_is_without_effect(engine: Engine, trace: list[Span], data: st.DataObject) -> None:
-    at_once, piecemeal = Books(engine), Books(engine)
+@st.composite
+def agents(draw: st.DrawFn) -> list[Span]:
+    """Spans of which more than half are containers, some of them below spans that are not kept."""
+    spans: list[Span] = []
+    for number in range(1, draw(st.integers(1, 6)) + 1):
+        version = draw(versions(number, draw(st.one_of(st.none(), st.integers(1, 6), st.sampled_from((101, 102))))))
+        if draw(st.booleans()):
+            version.attributes = {**version.attributes, "gen_ai.operation.name": "invoke_agent"}
+        spans.append(version)
+    return spans
+
+
+@given(trace=agents(), data=st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_order_bills_the_same_containers(sqlite_engine: Engine, trace: list[Span], data: st.DataObject) -> None:
+    assert_order_is_without_effect(sqlite_engine, trace, data, billing_aggregates(sqlite_engine))
+
+
+@pytest.mark.slow
+@given(trace=agents(), data=st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_order_bills_the_same_containers_on_postgresql(
+    postgres_engine: Engine, trace: list[Span], data: st.DataObject
+) -> None:
+    assert_order_is_without_effect(postgres_engine, trace, data, billing_aggregates(postgres_engine))
+
+
+def assert_order_is_without_effect(
+    engine: Engine, trace: list[Span], data: st.DataObject, prices: PriceBook | None = None
+) -> None:
+    at_once, piecemeal = Books(engine, prices), Books(engine, prices)
     at_once.book(trace)
     arriving = data.draw(st.permutations(trace + data.draw(st.lists(st.sampled_from(trace), max_size=3))))
     while arriving:
         size = data.draw(st.integers(1, len(arriving)))
-        piecemeal.book(arriving[:size])
+        killed = data.draw(st.sampled_from(("never", "never", "before", "after")))
+        piecemeal.book_through_crashes(arriving[:size], killed)
         arriving = arriving[size:]
 
     assert piecemeal.rows() == at_once.rows()

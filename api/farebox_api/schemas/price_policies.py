@@ -13,11 +13,13 @@ class PolicyAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     `use_archive` and `carry_retired` allow second-best prices, from the archive and from the catalog's past; rows
     charged with them are `assumed`. `stated_cost_bills`: a call costs what its provider states, where it does.
+    `aggregate_only_bills`: usage that only an agent or chain tells, and none of its calls, is `assumed` too.
     """
 
     use_archive: bool
     carry_retired: bool
     stated_cost_bills: bool
+    aggregate_only_bills: bool
 
 
 class PolicyInput(Input, frozen=True):
@@ -26,6 +28,7 @@ class PolicyInput(Input, frozen=True):
     use_archive: bool = True
     carry_retired: bool = True
     stated_cost_bills: bool = False
+    aggregate_only_bills: bool = False
 
     def policy(self) -> Policy:
         """Hand it to the ledger."""
@@ -33,6 +36,7 @@ class PolicyInput(Input, frozen=True):
             use_archive=self.use_archive,
             carry_retired=self.carry_retired,
             stated_cost_bills=self.stated_cost_bills,
+            aggregate_only_bills=self.aggregate_only_bills,
         )
 
 
@@ -42,4 +46,5 @@ def policy_answer(policy: Policy) -> PolicyAnswer:
         use_archive=policy.use_archive,
         carry_retired=policy.carry_retired,
         stated_cost_bills=policy.stated_cost_bills,
+        aggregate_only_bills=policy.aggregate_only_bills,
     )

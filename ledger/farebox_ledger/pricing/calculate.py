@@ -42,13 +42,13 @@ def calculate(match: Match, request: PricingRequest) -> Charge:
     """Charge a call at the price that was found for it.
 
     Token counts overlap as in OTel and are split here. The tier is the served one; long-context bands go by the total
-    input, cached tokens included, and hold for the whole request (reference §3, §6.4-6.6).
+    input, cached tokens included, and hold for the whole request (reference §3, §6.4-6.6); a sum of calls is in none.
     """
     compiled = match.compiled
     if compiled.rates.free:
         return _answer(match, "free", None, None, cost_pico=0, list_cost_pico=0)
     usage = request.usage
-    total = usage.input_tokens
+    total = 0 if request.is_sum else usage.input_tokens
     tier = canonical_tier(request.service_tier, batch=request.batch)
     plan = compiled.plan(tier, total if total and is_count(total) else 0, request.at_us, request.region)
     if not plan.is_listed:

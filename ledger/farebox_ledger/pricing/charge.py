@@ -31,6 +31,7 @@ class PricingRequest(msgspec.Struct, kw_only=True, gc=False):
     upstream: str | None = None
     is_invalid: bool = False  # a count was clamped on the way in
     is_incomplete: bool = False  # the stream broke off: a count that is None is unknown, not absent
+    is_sum: bool = False  # of calls whose lengths nobody knows, so that the rates of short ones hold
 
 
 class PriceReference(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 Comes in: an event that is billed by its own usage, and a price book. Goes out: its charge. Everything that decides the
 charge stands on the event, so that a row read back is charged as its span was. Whether an event is billed at all is
-decided before (`farebox_collector.billable`).
+decided before (`farebox_collector.billable`): a container comes here only where no other span tells its usage.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from farebox_ledger.pricing.book import PriceBook
 from farebox_ledger.pricing.charge import Charge, CostLine, PricingRequest
 from farebox_ledger.usage import Reason, UsageEvent
 
-JUDGED_REASONS: Final[frozenset[Reason]] = frozenset({"needs_review", "aggregate_only"})
-"""Why a row is unpriced although it may have a price: the collector judged its trace, and no price changes that."""
+JUDGED_REASONS: Final[frozenset[Reason]] = frozenset({"needs_review"})
+"""Why a row is unpriced although it may have a price: the collector judged its trace, and nothing here changes that."""
 
 STATED_CURRENCY: Final = "USD"
 """What the costs are in that providers state of calls (`UsageEvent.stated_cost`)."""
@@ -33,10 +33,32 @@ def charge_event(book: PriceBook, event: UsageEvent) -> Charge:
     A call without any usage is unpriced, or not billable when it failed. A stream that ended before the provider
     counted its output is at most partial: the provider bills what it had produced, and nobody was told how much.
     Where the organization's policy says so, a cost that the provider stated is the charge.
-    What a gateway answered from its own cache called no provider and is not billable.
+    What a gateway answered from its own cache called no provider and is not billable. What only a container tells is
+    unpriced, or second best where the policy lets it bill.
     """
     if event.usage_rule == "cache_hit":
         return Charge(status="not_billable")
+    if event.kind == "call":
+        return _charge_call(book, event)
+    if not book.policy(event.org_id).aggregate_only_bills:
+        return Charge(status="unpriced", reason="aggregate_only")
+    return aggregate_charge(_charge_call(book, event))
+
+
+def aggregate_charge(charge: Charge) -> Charge:
+    """Mark what was charged for the sum of calls that nobody knows: second best, whatever its price is.
+
+    The detail keeps why the price itself is second best. What has no price, or only a part of one, says that instead.
+    """
+    if charge.status not in _PRICED:
+        return charge
+    said = [text for text in (charge.reason, charge.detail) if text is not None]
+    return msgspec.structs.replace(
+        charge, status="assumed", reason="aggregate_only", detail=": ".join(said) if said else None
+    )
+
+
+def _charge_call(book: PriceBook, event: UsageEvent) -> Charge:
     charge = _by_our_prices(book, event)
     if event.stated_cost is None or charge.status == "not_billable":
         return charge
@@ -95,6 +117,7 @@ def pricing_request(event: UsageEvent) -> PricingRequest:
         region=event.region,
         upstream=event.upstream,
         is_invalid=event.tokens_source == "clamped",
+        is_sum=event.kind == "container",
     )
 
 

@@ -89,15 +89,17 @@ class Multiplier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """Which second-best prices may be used, and whether a provider's own word outweighs ours.
+    """Which second-best prices may be used, whether a provider's own word outweighs ours, and what bills besides calls.
 
     A charge from the archive or from a retired price is `assumed`, never plainly billed. With `stated_cost_bills` a
-    call costs what its provider states, where it does (issue 4, point 7).
+    call costs what its provider states, where it does (issue 4, point 7). With `aggregate_only_bills` usage that only a
+    container tells, such as a remote agent, is `assumed` instead of unpriced (collector.md §5, rule 6).
     """
 
     use_archive: bool = True
     carry_retired: bool = True
     stated_cost_bills: bool = False
+    aggregate_only_bills: bool = False
 
 
 def price_status(price: Price) -> PriceStatus:

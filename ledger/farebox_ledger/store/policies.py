@@ -1,4 +1,4 @@
-"""Price policies: which second-best prices an organization's calls may be charged with, and whose word bills."""
+"""Price policies: which second-best prices an organization's calls may be charged with, and what else bills."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def set_price_policy(
         "use_archive": int(policy.use_archive),
         "carry_retired": int(policy.carry_retired),
         "stated_cost_bills": int(policy.stated_cost_bills),
+        "aggregate_only_bills": int(policy.aggregate_only_bills),
         "updated_at_us": at_us,
     }
     table = price_policies
@@ -63,6 +64,7 @@ def all_policies(connection: Connection) -> dict[int, Policy]:
             use_archive=bool(row.use_archive),
             carry_retired=bool(row.carry_retired),
             stated_cost_bills=bool(row.stated_cost_bills),
+            aggregate_only_bills=bool(row.aggregate_only_bills),
         )
         for row in connection.execute(select(price_policies))
     }

@@ -159,6 +159,7 @@ price_policies = Table(
     required("use_archive", Flag),
     required("carry_retired", Flag),
     required("stated_cost_bills", Flag, default="0"),
+    required("aggregate_only_bills", Flag, default="0"),
     required("row_version", Integer, default="1"),
     required("created_at_us", Big),
     required("updated_at_us", Big),

@@ -162,7 +162,11 @@ def _statuses(asked: RowsToPrice) -> tuple[BillingStatus, ...]:
 
 def _conditions(asked: RowsToPrice) -> list[ColumnElement[bool]]:
     """List the filter's conditions; those on the status are written so that planners know the partial indexes."""
-    conditions = [_in_status(asked), or_(usage_rows.c.reason.is_(None), usage_rows.c.reason.not_in(JUDGED_REASONS))]
+    conditions = [
+        _in_status(asked),
+        or_(usage_rows.c.reason.is_(None), usage_rows.c.reason.not_in(JUDGED_REASONS)),
+        usage_rows.c.covered_by.is_(None),
+    ]
     for name in ("provider", "model"):
         value = getattr(asked, name)
         if value is not None:

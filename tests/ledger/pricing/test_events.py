@@ -7,13 +7,21 @@ from typing import Any
 
 import pytest
 
-from farebox_ledger.pricing import Charge, CostLine, Policy, PriceBook
+from farebox_ledger.pricing import Band, Charge, CostLine, Policy, Price, PriceBook, Rates, Tier
 from farebox_ledger.pricing.events import charge_event
 from farebox_ledger.usage import Usage
 from tests.ledger.repricing_cases import price
 from tests.ledger.store.bookings import ACME, ZENITH, event
 
 PRICES = [price("gpt-4o"), price("euro", id="ltl_euro", currency="EUR")]
+BANDS = (Band(200_000, {"input_tokens": "0.000002"}),)
+LONG = Price(
+    id="ltl_long",
+    source="litellm",
+    provider="openai",
+    model="long",
+    rates=Rates(tiers={"standard": Tier({"input_tokens": "0.000001", "output_tokens": "0.00001"}, BANDS)}),
+)
 BOOK = PriceBook(PRICES, 1, policies={ACME: Policy(stated_cost_bills=True)})
 
 
@@ -87,3 +95,53 @@ def test_a_statement_that_is_no_amount_leaves_ours(cost: str) -> None:
 
 def test_a_failed_call_without_usage_stays_not_billable() -> None:
     assert stated("0.005", usage=Usage(), status="error").status == "not_billable"
+
+
+AGENTS = PriceBook(
+    [price("gpt-4o"), price("old", id="gnp_old", source="genai-prices"), LONG],
+    1,
+    policies={ACME: Policy(aggregate_only_bills=True, stated_cost_bills=True)},
+)
+
+
+def aggregate(**facts: Any) -> Charge:
+    plain: dict[str, Any] = {"org_id": ACME, "kind": "container"}
+    return charge_event(AGENTS, event(**(plain | facts)))
+
+
+def test_what_only_a_container_tells_is_unpriced_unless_the_policy_bills_it() -> None:
+    assert aggregate(org_id=ZENITH) == Charge(status="unpriced", reason="aggregate_only")
+
+    charge = aggregate()
+
+    assert (charge.status, charge.reason, charge.detail) == ("assumed", "aggregate_only", None)
+    assert (charge.cost_pico, charge.price and charge.price.id) == (4_500_000_000, "ltl_gpt-4o")
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"request_model": "unheard"}, ("unpriced", "unknown_model")),
+        ({"tokens_source": "clamped"}, ("partial", "invalid_usage")),
+        ({"request_model": "old"}, ("assumed", "aggregate_only")),
+        ({"stated_cost": Decimal("0.005")}, ("assumed", "aggregate_only")),
+    ],
+)
+def test_a_container_that_bills_keeps_what_keeps_it_from_a_price(facts: Any, expected: tuple[str, str]) -> None:
+    charge = aggregate(**facts)
+
+    assert (charge.status, charge.reason) == expected
+
+
+def test_the_detail_of_a_container_that_bills_says_why_its_price_is_second_best() -> None:
+    assert aggregate(request_model="old").detail == "archived: the price comes from the genai-prices archive"
+    assert aggregate(stated_cost=Decimal("0.005")).detail == (
+        "as the provider states; by our prices USD 0.0045 (ltl_gpt-4o)"
+    )
+
+
+def test_the_sum_of_several_calls_is_no_long_call() -> None:
+    usage = Usage(input_tokens=300_000, output_tokens=0)
+
+    assert aggregate(request_model="long", usage=usage, kind="call").cost_pico == 600_000_000_000
+    assert aggregate(request_model="long", usage=usage).cost_pico == 300_000_000_000

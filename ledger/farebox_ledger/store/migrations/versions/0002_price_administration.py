@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.Column("use_archive", FLAG, nullable=False),
         sa.Column("carry_retired", FLAG, nullable=False),
         sa.Column("stated_cost_bills", FLAG, server_default=sa.text("0"), nullable=False),
+        sa.Column("aggregate_only_bills", FLAG, server_default=sa.text("0"), nullable=False),
         sa.Column("row_version", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("created_at_us", BIG, nullable=False),
         sa.Column("updated_at_us", BIG, nullable=False),
