@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from farebox_api.schemas import prices as schemas
+from farebox_api.schemas.usage import CostLineAnswer
 from farebox_ledger.pricing import Price, Rates, Tier, quoting
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.prices import insert_prices, raise_catalog_version
@@ -175,7 +176,7 @@ def test_the_documented_quote_has_the_members_that_the_ledger_reads_and_writes()
         (schemas.QuoteInput, quoting.QuoteRequest),
         (schemas.QuotedUsageInput, quoting.QuotedUsage),
         (schemas.QuoteAnswer, quoting.Quote),
-        (schemas.QuotedLineAnswer, quoting.QuotedLine),
+        (CostLineAnswer, quoting.QuotedLine),
     ]
 
     for documented, real in pairs:

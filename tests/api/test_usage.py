@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from farebox_ledger.charges import change_charges
-from farebox_ledger.pricing import Charge
+from farebox_ledger.pricing import Charge, CostLine
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.writing import Booking, book
 from farebox_ledger.usage import Usage
@@ -371,7 +371,7 @@ def test_a_charge_is_explained_by_lines_that_sum_to_it(api: Api) -> None:
         "lines": [
             {
                 "dimension": "input_tokens",
-                "quantity": "1000",
+                "quantity": 1000,
                 "unit_price": "0.0000025",
                 "multiplier": "1",
                 "list_amount": "0.0025",
@@ -379,7 +379,7 @@ def test_a_charge_is_explained_by_lines_that_sum_to_it(api: Api) -> None:
             },
             {
                 "dimension": "output_tokens",
-                "quantity": "200",
+                "quantity": 200,
                 "unit_price": "0.00001",
                 "multiplier": "1",
                 "list_amount": "0.002",
@@ -394,6 +394,15 @@ def test_a_charge_is_explained_by_lines_that_sum_to_it(api: Api) -> None:
         "versions": [],
     }
     assert charge["price"]["id"] == PRICE.id
+
+
+def test_the_quantity_of_a_line_is_a_number_as_in_a_quote_and_exact_to_its_last_digit(api: Api) -> None:
+    seconds = CostLine("input_seconds", Decimal("1234567890.123456789012"), "0.0001", "1", 1, 1)
+    booked(api, booking(1, priced(1, 0, lines=(seconds,))))
+
+    answer = api.get(f"/v1/usage/{outward_id(1)}/charge").text
+
+    assert '"quantity":1234567890.123456789012,' in answer
 
 
 def test_a_charge_shows_what_the_emitter_wrote_where_it_was_converted(api: Api) -> None:

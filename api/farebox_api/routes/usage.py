@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Annotated, Any
 
 import msgspec
-from litestar import get
+from litestar import MediaType, Response, get
 from litestar.di import NamedDependency, Provide
 from litestar.params import PathParameter, SkipValidation
 from sqlalchemy import Connection
@@ -27,6 +27,7 @@ from farebox_api.schemas.usage import (
 )
 from farebox_api.schemas.values import timestamp, usage_id_text
 from farebox_ledger.errors import NotFound
+from farebox_ledger.pricing.quoting import encode_quote
 from farebox_ledger.store.model_configs import model_config_names
 from farebox_ledger.store.organizations import organizations_by_id
 from farebox_ledger.store.querying import (
@@ -108,13 +109,15 @@ def shown(
 def explained(
     books: NamedDependency[SkipValidation[Books]],
     row_id: UsageIdPath,
-) -> ExplanationAnswer:
+) -> Response[ExplanationAnswer]:
     """Explain what a row costs: its lines, the price that won and those that lost, and every charge it had before."""
     with books.reading() as (connection, scope):
         row = _row(connection, scope, row_id)
         replaced = charge_versions(connection, scope, row.event.org_id, row.day, row.usage_id)
         slug = _slugs(connection, [row])[row.event.org_id]
-        return explanation_answer(row, slug, replaced, _covering_ids(connection, row, replaced))
+        answer = explanation_answer(row, slug, replaced, _covering_ids(connection, row, replaced))
+    written = encode_quote(answer)
+    return Response(written, media_type=MediaType.JSON)  # type: ignore[arg-type]  # the bytes of the declared answer
 
 
 def _row(connection: Connection, scope: Scope, text: str) -> UsageRow:

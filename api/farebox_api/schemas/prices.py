@@ -10,7 +10,7 @@ from msgspec import Meta
 from farebox_api.bodies import Input
 from farebox_api.parameters import TIME_PATTERN
 from farebox_api.schemas.pages import Page
-from farebox_api.schemas.usage import PriceAnswer, price_answer
+from farebox_api.schemas.usage import CostLineAnswer, PriceAnswer, price_answer
 from farebox_api.schemas.values import DecimalText, Money, Timestamp, optional_timestamp
 from farebox_ledger.pricing import Match, NoMatch, Price, PriceSource, Rates
 from farebox_ledger.pricing.price import PriceStatus, price_status
@@ -119,17 +119,6 @@ class QuotesInput(Input, frozen=True):
     items: Annotated[list[QuoteInput], Meta(min_length=1, max_length=MAX_QUOTES)]
 
 
-class QuotedLineAnswer(msgspec.Struct, frozen=True):
-    """One summand of a quote; the quantity is a number, amounts are in the quote's currency."""
-
-    dimension: str
-    quantity: float
-    unit_price: DecimalText
-    multiplier: DecimalText
-    list_amount: Money
-    amount: Money
-
-
 class QuoteAnswer(msgspec.Struct, frozen=True):
     """What a call would cost; `cost` is the sum of the lines' amounts, null where it is not known."""
 
@@ -141,7 +130,7 @@ class QuoteAnswer(msgspec.Struct, frozen=True):
     cost: Money | None
     list_cost: Money | None
     price: PriceAnswer | None
-    lines: list[QuotedLineAnswer]
+    lines: list[CostLineAnswer]
 
 
 class QuotesAnswer(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from farebox_api.schemas.values import (
     timestamp,
     usage_id_text,
 )
-from farebox_ledger.money import decimal_text, pico_text
+from farebox_ledger.money import pico_text
 from farebox_ledger.pricing import Charge, CostColumn, CostLine, PriceReference, cost_column
 from farebox_ledger.store.querying import ChargeVersion, UsageRow
 from farebox_ledger.usage import (
@@ -139,10 +139,13 @@ class UsagePageAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CostLineAnswer(msgspec.Struct, frozen=True):
-    """One summand: quantity × unit_price × multiplier = amount; `list_amount` is the same before multipliers."""
+    """One summand: quantity × unit_price × multiplier = amount; `list_amount` is the same before multipliers.
+
+    The quantity is a number, exact to its last digit; money is text.
+    """
 
     dimension: str
-    quantity: DecimalText
+    quantity: float  # holds a Decimal, which `encode_quote` writes as a number
     unit_price: DecimalText
     multiplier: DecimalText
     list_amount: Money
@@ -294,7 +297,7 @@ def line_answer(line: CostLine) -> CostLineAnswer:
     """Write one cost line."""
     return CostLineAnswer(
         dimension=line.dimension,
-        quantity=decimal_text(line.quantity),
+        quantity=line.quantity,  # type: ignore[arg-type]  # as the field says
         unit_price=line.unit_price,
         multiplier=line.multiplier,
         list_amount=pico_text(line.list_amount_pico),
