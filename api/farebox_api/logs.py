@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from farebox_api.config import LogFormat, LogLevel
+from farebox_ledger.fault_text import fault_text
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -29,7 +30,8 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = "".join(f" {name}={value}" for name, value in _fields(record).items())
         line = f"{_time(record)} {record.levelname.lower()} {record.name} {record.getMessage()}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        fault = _fault(record)
+        return line if fault is None else f"{line}\n{fault}"
 
 
 class JsonLines(logging.Formatter):
@@ -43,13 +45,19 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **_fields(record),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        fault = _fault(record)
+        if fault is not None:
+            line["exception"] = fault
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _fault(record: logging.LogRecord) -> str | None:
+    error = record.exc_info[1] if record.exc_info else None
+    return None if error is None else fault_text(error)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -148,12 +148,17 @@ def _reading(request: Request[Any, Any, Any], fault: Exception) -> tuple[Kind, s
         case LedgerError():
             return _ledger_reading(request, fault)
         case OperationalError() | InterfaceError() | PoolTimeout():
-            logger.warning("database unavailable: %s", fault.__cause__ or type(fault).__name__)
+            logger.warning("database unavailable: %s", _said(fault))
             return UNAVAILABLE, "The database does not answer; try again in a moment.", ()
         case HTTPException():
             return _http_reading(fault)
         case _:
             return INTERNAL, "The fault is logged under this request_id.", ()
+
+
+def _said(fault: Exception) -> str:
+    """The server's own complaint in one line: below it PostgreSQL quotes values."""
+    return str(fault.__cause__ or type(fault).__name__).strip().partition("\n")[0]
 
 
 def _api_reading(fault: ApiError) -> tuple[Kind, str, tuple[Fault, ...]]:

@@ -80,7 +80,7 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         self._is_ending = False
 
     async def finish(self, limit_s: float) -> None:
-        """Wait for the calls in flight; those that take longer are answered with a hint, which grpc itself does not give."""
+        """Wait for the calls in flight; those that take longer get the hint, which grpc itself does not give."""
         calls = set(self._in_flight)
         if calls:
             await asyncio.wait(calls, timeout=limit_s)
