@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from farebox_ledger.errors import AmountTooLarge
-from farebox_ledger.money import MAX_AMOUNT_PICO, line_amount
+from farebox_ledger.money import MAX_AMOUNT_PICO, decimal_text, line_amount
 from farebox_ledger.pricing.charge import Charge, CostLine, PricingRequest
 from farebox_ledger.pricing.match import Match, NoMatch
 from farebox_ledger.pricing.plan import Rate, RatePlan
@@ -100,12 +100,13 @@ class _Sheet:
         self.add_at(dimension, quantity, rate)
 
     def add_at(self, dimension: str, quantity: int | Decimal, rate: Rate) -> None:
+        exact = Decimal(quantity) if type(quantity) is int else _canonical(quantity)
         if type(quantity) is int and rate.pico is not None:
             listed = quantity * rate.pico  # a whole number of pico-units: nothing to round
         else:
-            listed = line_amount(quantity, rate.price, _ONE)
-        billed = listed if self.factor is None else line_amount(quantity, rate.price, self.factor)
-        self.lines.append(CostLine(dimension, Decimal(quantity), rate.text, self.factor_text, listed, billed))
+            listed = line_amount(exact, rate.price, _ONE)
+        billed = listed if self.factor is None else line_amount(exact, rate.price, self.factor)
+        self.lines.append(CostLine(dimension, exact, rate.text, self.factor_text, listed, billed))
         self.cost += billed
         self.list_cost += listed
 
@@ -124,6 +125,11 @@ class _Sheet:
         """Refuse what one row cannot hold; every line is part of a total and no larger."""
         if self.cost > MAX_AMOUNT_PICO or self.list_cost > MAX_AMOUNT_PICO:
             raise AmountTooLarge("usage", "the cost is beyond 9000000 units, the most that one row holds")
+
+
+def _canonical(quantity: int | Decimal) -> Decimal:
+    """Write a quantity without an exponent and trailing zeros, as a line is kept."""
+    return Decimal(decimal_text(Decimal(quantity)))
 
 
 def _add_input(sheet: _Sheet, usage: Usage, mode: str | None) -> None:

@@ -45,10 +45,11 @@ class PriceReference(msgspec.Struct, frozen=True):
     effective_from: str | None  # RFC 3339, None = always
 
 
-class CostLine(msgspec.Struct, frozen=True, gc=False):
+class CostLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One summand: quantity × unit_price × multiplier = amount. `list_amount_pico` is the same before multipliers.
 
-    `unit_price` and `multiplier` are canonical decimal strings per single unit of the dimension.
+    `unit_price` and `multiplier` are canonical decimal strings per single unit of the dimension. Rows hold lines as
+    arrays of JSON: a new field goes to the end and has a default.
     """
 
     dimension: str

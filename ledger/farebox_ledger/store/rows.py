@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from farebox_ledger.errors import AmountTooLarge, InvalidInput
-from farebox_ledger.money import decimal_text, from_pico, to_pico
+from farebox_ledger.money import from_pico, to_pico
 from farebox_ledger.pricing.charge import Charge, CostLine, PriceReference, cost_column
 from farebox_ledger.store.schema import BOOKED_COLUMNS, COST_PARTS, TOKEN_COLUMNS
 from farebox_ledger.store.statements import chunks
@@ -41,6 +41,19 @@ MAX_SUMMED_SECONDS: Final = 10_000_000
 """Longer media (115 days) is priced as said but not summed, so that no sum of microseconds outgrows 64 bits."""
 
 _MICRO: Final = Decimal(1_000_000)
+
+_BOUNDED: Final = tuple(POSITION[name] for name in ("project", "key_id", "service", "category", "provider", "model"))
+_CLEANED: Final = tuple(POSITION[name] for name in (
+    "reported_provider", "request_model", "response_model", "operation", "error_code", "service_tier", "region",
+    "action", "task_type", "content_type", "model_config", "upstream",
+))  # fmt: skip
+_names_of: Final = itemgetter(*_BOUNDED, *_CLEANED)
+
+_PLAIN_CHARACTERS: Final = NAME_BYTES // 4
+"""A name of at most so many characters needs no bound, in whatever script."""
+_MAX_PLAIN_NAMES: Final = 4096
+_plain_names: Final[set[str | None]] = set()
+"""Names that were looked at and found to need no cleaning."""
 
 
 class UsageDetails(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -71,13 +84,10 @@ class UsageDetails(msgspec.Struct, omit_defaults=True, kw_only=True):
     raw_usage: dict[str, int | float | str] | None = None
 
 
-_Line: TypeAlias = tuple[str, str, str, str, int, int]
-
-
 class _Explanation(msgspec.Struct, omit_defaults=True):
     """What explains a charge, as the JSON column `lines` holds it."""
 
-    lines: list[_Line] = []
+    lines: tuple[CostLine, ...] = ()
     price: PriceReference | None = None
     rejected: tuple[str, ...] = ()
 
@@ -105,7 +115,7 @@ def row_values(event: UsageEvent, charge: Charge, day: int | None = None) -> Row
         InvalidInput: a count is negative, or the time is none that a calendar has.
     """
     usage = event.usage
-    return (
+    row = (
         event.org_id,
         event.day if day is None else day,
         event.usage_id,
@@ -118,45 +128,45 @@ def row_values(event: UsageEvent, charge: Charge, day: int | None = None) -> Row
         event.kind,
         event.dialect,
         clean_text(event.scope) or "",
-        int(event.is_client),
-        clean_text(event.provider),
-        clean_text(event.request_model),
-        clean_text(event.response_model),
+        1 if event.is_client else 0,
+        event.provider,
+        event.request_model,
+        event.response_model,
         clean_text(event.response_id),
-        clean_text(event.operation),
+        event.operation,
         event.status,
-        clean_text(event.error_code),
+        event.error_code,
         clean_text(event.error_message),
         event.time_to_first_chunk_ms,
-        int(event.stream),
-        clean_text(event.service_tier),
-        int(event.batch),
-        clean_text(event.region),
+        1 if event.stream else 0,
+        event.service_tier,
+        1 if event.batch else 0,
+        event.region,
         event.tokens_source,
         usage.input_tokens,
         usage.cache_read_input_tokens,
-        usage.cache_write_total,
+        None if usage.cache_write_input_tokens is None else usage.cache_write_total,
         usage.output_tokens,
         usage.reasoning_output_tokens,
         _details_text(event),
-        _stated_pico(event.stated_cost),
-        bounded_name(event.project),
+        None if event.stated_cost is None else _stated_pico(event.stated_cost),
+        event.project,
         user_reference(event),
-        bounded_name(event.key),
-        bounded_name(event.service),
-        clean_text(event.action),
-        bounded_name(event.category),
-        clean_text(event.task_type),
+        event.key,
+        event.service,
+        event.action,
+        event.category,
+        event.task_type,
         clean_text(event.task_id),
-        clean_text(event.content_type),
+        event.content_type,
         clean_text(event.content_ref),
-        clean_text(event.model_config),
-        clean_text(event.upstream),
+        event.model_config,
+        event.upstream,
         clean_text(event.session),
         _tags_text(event.tags),
         _metadata_text(event.metadata),
-        bounded_name(charge.provider or event.provider),
-        bounded_name(charge.model or event.response_model or event.request_model),
+        charge.provider or event.provider,
+        charge.model or event.response_model or event.request_model,
         charge.status,
         charge.reason,
         clean_text(charge.detail),
@@ -169,6 +179,28 @@ def row_values(event: UsageEvent, charge: Charge, day: int | None = None) -> Row
         charge.covered_by,
         _explanation_text(charge),
     )
+    names = _names_of(row)
+    return row if _plain_names.issuperset(names) or _are_plain(names) else _cleaned(row)
+
+
+def _are_plain(names: Iterable[str | None]) -> bool:
+    """Say whether names can stand as they are; those that can are remembered, since names come again."""
+    for name in names:
+        if name is not None and not (0 < len(name) <= _PLAIN_CHARACTERS and name.isprintable()):
+            return False
+    if len(_plain_names) >= _MAX_PLAIN_NAMES:
+        _plain_names.clear()
+    _plain_names.update(names)
+    return True
+
+
+def _cleaned(row: RowValues) -> RowValues:
+    cleaned = list(row)
+    for position in _CLEANED:
+        cleaned[position] = clean_text(row[position])
+    for position in _BOUNDED:
+        cleaned[position] = bounded_name(row[position])
+    return tuple(cleaned)
 
 
 def event_of(row: Record, email: str | None = None) -> UsageEvent:
@@ -239,7 +271,7 @@ def charge_of(row: Record) -> Charge:
         provider=row["provider"],
         model=row["model"],
         multiplier=row["multiplier"],
-        lines=tuple(CostLine(line[0], Decimal(line[1]), *line[2:]) for line in explained.lines),
+        lines=explained.lines,
         rejected=explained.rejected,
         covered_by=_bytes(row["covered_by"]),
     )
@@ -458,23 +490,7 @@ def _part_of(dimension: str) -> int:
 def _explanation_text(charge: Charge) -> str | None:
     if not charge.lines and charge.price is None and not charge.rejected:
         return None
-    lines = [
-        (
-            line.dimension,
-            _quantity_text(line.quantity),
-            line.unit_price,
-            line.multiplier,
-            line.list_amount_pico,
-            line.amount_pico,
-        )
-        for line in charge.lines
-    ]
-    return _encode(_Explanation(lines, charge.price, charge.rejected)).decode()
-
-
-def _quantity_text(quantity: Decimal) -> str:
-    text = str(quantity)
-    return text if text.isdecimal() else decimal_text(quantity)  # a whole number is canonical as it is
+    return _encode(_Explanation(charge.lines, charge.price, charge.rejected)).decode()
 
 
 def _bytes(value: bytes | memoryview | None) -> bytes | None:
