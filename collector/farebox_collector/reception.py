@@ -50,7 +50,7 @@ class Reception:
         self._telemetry = telemetry
         self._keep_original = keep_original
         keys = dialects.KEYS | {RECEIVED_AT}
-        selection = Selection(dialects.MARKS, keys, config.keeps_error_messages)
+        selection = Selection(dialects.MARKS, keys, config.keeps_error_messages, dialects.EXTRACTS)
         logs = LogSelection(Selection(dialects.LOG_MARKS, dialects.LOG_KEYS), dialects.identify_record)
         sequences = Sequences()
         telemetry.watch_sequences(sequences)

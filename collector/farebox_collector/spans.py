@@ -5,6 +5,7 @@ Comes from `decode`, goes through `spool` to `dialects`. It never holds a prompt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -24,6 +25,14 @@ RECEIVED_AT: Final = "farebox.forward.received_at_us"
 """On spans that come through `farebox forward`: when it received them, in microseconds since 1970."""
 KIND_CLIENT: Final = 3
 STATUS_ERROR: Final = 2
+
+
+class Extract(msgspec.Struct, frozen=True):
+    """Something short that is taken out of a value which itself is never kept."""
+
+    key: str  # of the attribute that is read
+    kept_as: str  # the attribute under which the answer is kept
+    take: Callable[[bytes], str | None]  # from the value's text in UTF-8; None: nothing is kept
 
 
 class Span(msgspec.Struct, array_like=True, gc=False):

@@ -91,9 +91,11 @@ def log_records() -> bytes:
 def foreign_dialects() -> bytes:
     """A call of each dialect with content under the keys where its emitter writes it."""
     usage = json.dumps({"input": 5, "output": 2})
+    response = json.dumps({"id": "chatcmpl-1", "model": MARKER, "object": "response", "output": [{"text": MARKER}]})
     emitted = {
         "openinference.instrumentation.openai": {"openinference.span.kind": "LLM", "llm.model_name": "m",
-                                                 "llm.invocation_parameters": MARKER, "llm.tools.0.tool": MARKER},
+                                                 "llm.invocation_parameters": MARKER, "llm.tools.0.tool": MARKER,
+                                                 "output.value": response},
         "opentelemetry.instrumentation.openai.v1": {**CALL, "gen_ai.prompt.0.content": MARKER, "gen_ai.headers": MARKER,
                                                     "traceloop.entity.input": MARKER},
         "openlit.instrumentation.openai": {**CALL, "gen_ai.content.prompt": MARKER, "gen_ai.tool.args": MARKER},

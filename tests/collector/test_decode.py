@@ -72,6 +72,29 @@ def test_only_the_allow_list_is_kept() -> None:
     assert b"secret" not in repr(decoded).encode()
 
 
+ANTHROPIC = "openinference.instrumentation.anthropic"
+RESPONSE = {"id": "msg_00000618ea03", "model": "claude-sonnet-4-5", "type": "message", "content": [{"text": "secret"}]}
+
+
+@pytest.mark.parametrize("is_protobuf", [True, False], ids=["protobuf", "json"])
+def test_a_response_s_id_is_taken_out_of_it_and_nothing_else_is_kept(is_protobuf: bool) -> None:
+    kept = {"openinference.span.kind": "LLM"}
+    selection = Selection(dialects.MARKS, dialects.KEYS, extracts=dialects.EXTRACTS)
+
+    def read(output: Value, scope: str = ANTHROPIC) -> dict[str, Any]:
+        emitted = Emitted(1, {**kept, "output.value": output}, scope=scope, end_ns=NOW_NS)
+        decode = decode_protobuf if is_protobuf else decode_json
+        decoded = decode((protobuf if is_protobuf else json_request)(emitted), selection, NOW_US)
+        assert b"secret" not in repr(decoded).encode()
+        return decoded.spans[0].attributes
+
+    assert read(json.dumps(RESPONSE)) == {**kept, "openinference.response.id": "msg_00000618ea03"}
+    assert read(json.dumps(RESPONSE), "openinference.instrumentation.langchain") == kept
+    for no_response in ("secret", '{"id": "secret"}', "[" * 100_000, 7, ""):
+        assert read(no_response) == kept
+    assert read(json.dumps(RESPONSE | {"more": "secret" * 1_000_000})) == kept
+
+
 def test_a_count_of_zero_is_not_an_absent_one() -> None:
     zero = Emitted(1, {**CALL, "gen_ai.usage.cache_read.input_tokens": 0}, end_ns=NOW_NS)
 

@@ -59,13 +59,6 @@ EMITTERS: dict[str, list[Call]] = {
 }
 
 
-UNKNOWN_TO_BE_ONE: dict[str, list[Call]] = {
-    # Of the helper's stream it tells no response id, in a trace beside that of anthropic's own span.
-    "openinference": ANTHROPIC[:1],
-}
-"""Calls that are billed twice because nothing says that two traces tell of one; docs/emitters.md says so."""
-
-
 @pytest.mark.parametrize("emitter", sorted(EMITTERS))
 def test_each_call_behind_an_application_is_one_row_with_the_true_tokens(emitter: str, tmp_path: Path) -> None:
     with line(emitter, tmp_path, INSIDE="1") as collector:
@@ -77,7 +70,7 @@ def test_each_call_behind_an_application_is_one_row_with_the_true_tokens(emitter
 def test_each_call_of_its_own_is_one_row_with_the_true_tokens(emitter: str, tmp_path: Path) -> None:
     """Without a span around the calls, two libraries that tell of one begin a trace each."""
     with line(emitter, tmp_path, INSIDE="0"):
-        assert billed(tmp_path) == Counter([*EMITTERS[emitter], *UNKNOWN_TO_BE_ONE.get(emitter, [])])
+        assert billed(tmp_path) == Counter(EMITTERS[emitter])
 
 
 @contextmanager

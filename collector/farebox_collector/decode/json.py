@@ -22,6 +22,7 @@ from farebox_collector.decode.reduction import (
     clean_text,
     error_text,
     joined,
+    keep_extract,
     parent_of,
     reduced_times,
 )
@@ -192,6 +193,9 @@ def _plain_span(span: _Span, scope: str, inherited: dict[str, AttributeValue], s
     start_us, end_us = reduced_times(time_of(span.start_time_unix_nano), time_of(span.end_time_unix_nano))
     code = _enum(span.status.code, _CODES) if span.status else 0
     message = (span.status.message if span.status else None) or ""
+    attributes = joined(inherited, attributes_of(span.attributes or [], selection.keys))
+    if (extract := selection.extracts.get(scope)) is not None:
+        keep_extract(extract, _text_at(extract.key, span.attributes or []), attributes)
     return Span(
         _id(span.trace_id),
         _id(span.span_id),
@@ -202,7 +206,7 @@ def _plain_span(span: _Span, scope: str, inherited: dict[str, AttributeValue], s
         end_us,
         code == STATUS_ERROR,
         error_text(message, code, selection),
-        joined(inherited, attributes_of(span.attributes or [], selection.keys)),
+        attributes,
     )
 
 
@@ -215,6 +219,12 @@ def attributes_of(source: list[KeyValue], keys: frozenset[str]) -> dict[str, Att
             if plain is not None:
                 kept[item.key] = plain
     return kept
+
+
+def _text_at(key: str, source: list[KeyValue]) -> bytes:
+    """Read the text of an attribute, the last of that name as everywhere; empty where there is none."""
+    texts = (item.value.string_value for item in reversed(source) if item.key == key and item.value is not None)
+    return (next(texts, None) or "").encode()
 
 
 def _plain(value: _Value) -> AttributeValue | None:

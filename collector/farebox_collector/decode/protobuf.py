@@ -20,6 +20,7 @@ from farebox_collector.decode.reduction import (
     Selection,
     clean_text,
     error_text,
+    keep_extract,
     parent_of,
     reduced_times,
 )
@@ -127,6 +128,9 @@ def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], red
     try:
         span = spans_pb2.Span.FromString(raw)
         attributes = attributes_of(span.attributes, selection.keys, inherited.copy())
+        if (extract := selection.extracts.get(scope)) is not None:
+            value = spans_pb2.Value.FromString(span.attributes.get(extract.key, b""))
+            keep_extract(extract, value.string_value, attributes)
     except DecodeError as error:
         reduction.reject("malformed_span", str(error), raw)
         return

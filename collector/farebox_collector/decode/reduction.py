@@ -5,6 +5,7 @@ Knows no encoding, no money and no dialect; the allow-list is passed in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final
 
@@ -13,11 +14,13 @@ import msgspec
 from farebox_collector.decode.numbering import Numbered, taken_numbers
 from farebox_collector.errors import Malformed
 from farebox_collector.scrubbing import scrubbed
-from farebox_collector.spans import STATUS_ERROR, AttributeValue, RejectedSpan, RejectReason, Span
+from farebox_collector.spans import STATUS_ERROR, AttributeValue, Extract, RejectedSpan, RejectReason, Span
 
 MAX_TEXT_CHARACTERS: Final = 4096
 """Longer attribute values are cut; `farebox.metadata`, the longest of the allow-list, may have 4 KiB."""
 MAX_LIST_ITEMS: Final = 64
+MAX_EXTRACTED_BYTES: Final = 4 * 2**20
+"""Longer values are not looked into."""
 MAX_SCOPE_CHARACTERS: Final = 200
 
 EARLIEST_US: Final = 1_577_836_800_000_000
@@ -37,6 +40,7 @@ class Selection(msgspec.Struct, frozen=True):
     marks: tuple[bytes, ...]
     keys: frozenset[str]
     keeps_error_messages: bool = True
+    extracts: Mapping[str, Extract] = {}  # by the instrumentation scope of the spans
 
 
 class Decoded(msgspec.Struct):
@@ -171,6 +175,12 @@ def error_text(message: str, code: int, selection: Selection) -> str | None:
     if code != STATUS_ERROR or not message or not selection.keeps_error_messages:
         return None
     return scrubbed(message)
+
+
+def keep_extract(extract: Extract, value: bytes, attributes: dict[str, AttributeValue]) -> None:
+    """Keep what an extract takes out of a value, and nothing else of it."""
+    if value and len(value) <= MAX_EXTRACTED_BYTES and (taken := extract.take(value)) is not None:
+        attributes[extract.kept_as] = clean_text(taken)
 
 
 def clean_text(text: str) -> str:

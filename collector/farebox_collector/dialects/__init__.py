@@ -25,10 +25,10 @@ from farebox_collector.dialects import (
     vercel,
 )
 from farebox_collector.dialects.dialect import Dialect
-from farebox_collector.spans import Span
+from farebox_collector.spans import Extract, Span
 from farebox_ledger.usage import UsageEvent
 
-__all__ = ["DIALECTS", "KEYS", "LOG_KEYS", "LOG_MARKS", "MARKS", "Dialect", "identify_record", "read"]
+__all__ = ["DIALECTS", "EXTRACTS", "KEYS", "LOG_KEYS", "LOG_MARKS", "MARKS", "Dialect", "identify_record", "read"]
 
 DIALECTS: Final[tuple[Dialect, ...]] = (
     semconv.OWN,
@@ -57,6 +57,11 @@ LOG_MARKS: Final = agent_logs.LOG_MARKS
 KEYS: Final = assembly.KEYS.union(*(dialect.keys for dialect in DIALECTS))
 """The attributes that are kept; no other is ever written anywhere."""
 
+
+EXTRACTS: Final[dict[str, Extract]] = {
+    scope: extract for dialect in DIALECTS for scope, extract in dialect.extracts.items()
+}
+"""What is taken out of values that are not kept, by instrumentation scope."""
 
 LOG_KEYS: Final = assembly.KEYS | agent_logs.LOG_KEYS
 """The attributes of log records that are kept."""

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from farebox_collector.spans import AttributeValue, Span
+from farebox_collector.spans import AttributeValue, Extract, Span
 from farebox_ledger.usage import UsageEvent
 
 Attributes: TypeAlias = Mapping[str, AttributeValue]
@@ -21,6 +21,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     keys: frozenset[str]  # what it reads, beside the attribution that all have in common
     recognizes: Callable[[Attributes], bool]  # asked for a scope that no dialect knows
     read: Callable[[Span], UsageEvent | None]
+    extracts: Mapping[str, Extract] = {}  # what it reads out of values that are not kept, by the spans' exact scope
 
     def owns(self, scope: str) -> bool:
         """Say whether an instrumentation scope is one of this emitter's, or below one of them (`a` owns `a.b`)."""

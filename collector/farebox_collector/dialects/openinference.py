@@ -3,11 +3,17 @@
 Its token counts follow OpenAI's meaning: the prompt includes cached tokens, the completion includes reasoning
 (openinference-instrumentation-openai 0.1.66, -anthropic 3.1.0, -langchain 0.1.80; semantic conventions 0.1.42).
 Only the kinds that call a model are calls; agents, chains, tools and retrievers wrap them.
+
+It writes no response id, but where it watches an SDK its `output.value` is the provider's response in JSON: the id is
+taken out of that, and nothing else of it is kept.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
+
+import msgspec
 
 from farebox_collector.dialects.assembly import (
     assembled_reading,
@@ -20,7 +26,7 @@ from farebox_collector.dialects.assembly import (
 from farebox_collector.dialects.counting import Reading, counted
 from farebox_collector.dialects.dialect import Attributes, Dialect
 from farebox_collector.dialects.providers import provider_of
-from farebox_collector.spans import Span
+from farebox_collector.spans import Extract, Span
 from farebox_ledger.usage import Usage, UsageEvent
 
 _KIND: Final = "openinference.span.kind"
@@ -44,6 +50,9 @@ _REQUEST_MODELS: Final = ("llm.request.model_name", "decision.request.model_name
 _RESPONSE_MODELS: Final = ("llm.response.model_name", "decision.response.model_name")
 _MODELS: Final = ("llm.model_name", "embedding.model_name", "reranker.model_name", "decision.model_name")
 """The request's model until there is a response, then the response's: one key for both."""
+
+_RESPONSE_ID: Final = "openinference.response.id"
+"""No key of OpenInference: what `response_id_in` answers is kept under it."""
 
 _PROVIDERS: Final = ("llm.provider", "decision.provider")
 _SYSTEMS: Final = ("llm.system", "decision.system")
@@ -92,6 +101,7 @@ def _names(attributes: Attributes) -> dict[str, Any]:
         "provider": _provider(first_text(attributes, _PROVIDERS), first_text(attributes, _SYSTEMS)),
         "request_model": request or either,
         "response_model": response or (either if request is not None and either != request else None),
+        "response_id": text_of(attributes.get(_RESPONSE_ID)),
         "stated_cost": stated_cost(attributes.get(_COST)),
         "tags": tags_of(attributes[_TAGS]) if _TAGS in attributes else None,
         "metadata": metadata_of(attributes[_METADATA]) if _METADATA in attributes else None,
@@ -105,12 +115,39 @@ def _provider(provider: str | None, system: str | None) -> str | None:
     return provider_of(_SPELLINGS.get(provider or "", provider), None)
 
 
+class _Response(msgspec.Struct):
+    """What the responses of OpenAI and Anthropic have in common; `object` and `type` name their kind."""
+
+    id: str
+    model: str
+    object: str | None = None
+    type: str | None = None
+
+
+_responses: Final = msgspec.json.Decoder(_Response)
+_RESPONSES: Final = ("message", "chat.completion", "chat.completion.chunk", "text_completion", "response")
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+
+
+def response_id_in(output: bytes) -> str | None:
+    """Take the response's id out of a provider's response; None where the output is anything else."""
+    try:
+        response = _responses.decode(output)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    is_response = response.object in _RESPONSES or response.type in _RESPONSES
+    return response.id if is_response and _ID.fullmatch(response.id) else None
+
+
+_OUTPUT: Final = Extract("output.value", _RESPONSE_ID, response_id_in)
+
 OPENINFERENCE: Final = Dialect(
     scopes=("openinference.instrumentation",),
     marks=(b"openinference.span.kind",),
-    keys=frozenset((_KIND, _TOTAL, _COST, _TAGS, _METADATA)).union(
+    keys=frozenset((_KIND, _TOTAL, _COST, _TAGS, _METADATA, _RESPONSE_ID)).union(
         _COUNTS, _REQUEST_MODELS, _RESPONSE_MODELS, _MODELS, _PROVIDERS, _SYSTEMS
     ),
     recognizes=lambda attributes: _KIND in attributes,
     read=_read,
+    extracts={f"openinference.instrumentation.{sdk}": _OUTPUT for sdk in ("anthropic", "openai")},
 )

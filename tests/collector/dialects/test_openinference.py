@@ -143,3 +143,42 @@ def test_the_provider_is_named_as_everywhere(provider: str | None, system: str |
 def test_an_unknown_scope_is_told_by_the_kind() -> None:
     assert read(CHAT, scope="my.tracer").dialect == "openinference"
     assert dialects.read(span({"user.id": "u-1"}, scope=OPENAI)) is None
+
+
+def test_the_response_s_id_that_was_taken_out_of_it_is_the_call_s() -> None:
+    assert read(CHAT | {"openinference.response.id": "chatcmpl-1"}, scope=OPENAI).response_id == "chatcmpl-1"
+    assert read(CHAT, scope=OPENAI).response_id is None
+
+
+@pytest.mark.parametrize(
+    ("output", "response_id"),
+    [
+        ('{"id":"msg_01","content":[{"text":"hi"}],"model":"claude-sonnet-4-5","type":"message"}', "msg_01"),
+        ('{"choices":[{"index":0}],"id":"chatcmpl-1","model":"gpt-4o","object":"chat.completion.chunk"}', "chatcmpl-1"),
+        ('{"id":"resp_1","model":"gpt-5","object":"response","output":[{"id":"msg_2","type":"message"}]}', "resp_1"),
+        ('{"id":"msg_01","model":"claude-sonnet-4-5","type":"message","content":[{"te', None),
+        ('{"id":"a customer\'s name","model":"m","type":"message"}', None),
+        ('{"id":"' + "a" * 129 + '","model":"m","type":"message"}', None),
+        ('{"id":"customer-1","model":"m","type":"invoice"}', None),
+        ('{"id":"customer-1","type":"message"}', None),
+        ('{"id":1,"model":"m","type":"message"}', None),
+        ('{"data":[],"model":"text-embedding-3-small","object":"list"}', None),
+        ("msg_01", None),
+        ("[" * 10_000, None),
+        ("\ud800", None),
+    ],
+    ids=[
+        "anthropic", "openai, streamed", "openai's responses", "cut off", "no id", "too long an id",
+        "something of the application's", "without a model", "a number", "embeddings", "no JSON", "nested", "no UTF-8",
+    ],
+)  # fmt: skip
+def test_an_id_is_taken_out_of_nothing_but_a_provider_s_response(output: str, response_id: str | None) -> None:
+    extract = dialects.EXTRACTS[OPENAI]
+
+    assert extract.take(output.encode("utf-8", "surrogatepass")) == response_id
+
+
+def test_values_are_looked_into_only_where_a_provider_s_response_stands_in_them() -> None:
+    assert dialects.EXTRACTS.keys() == {f"openinference.instrumentation.{sdk}" for sdk in ("anthropic", "openai")}
+    assert {extract.key for extract in dialects.EXTRACTS.values()} == {"output.value"}
+    assert "output.value" not in dialects.KEYS
