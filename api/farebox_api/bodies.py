@@ -47,6 +47,8 @@ def read(body: bytes, shape: type[Shape]) -> Shape:
         raise InvalidRequest(_fault(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(Fault(f"expected JSON: {error}", pointer="")) from None
+    except RecursionError:
+        raise InvalidRequest(Fault("is nested too deeply", pointer="")) from None
 
 
 def _fault(message: str) -> Fault:

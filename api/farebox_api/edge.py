@@ -17,6 +17,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from farebox_api.auth import ALLOWANCE
+from farebox_api.problems import allowed_methods
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.store.rate_limits import Allowance
 
@@ -61,6 +62,9 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_headers(message, request_id, scope["state"].get(ALLOWANCE))
+                if method == "OPTIONS" and status == 204:  # each route of an address knows its own methods alone
+                    allowed = allowed_methods(scope["litestar_app"], scope["path"])
+                    MutableScopeHeaders.from_message(message)["Allow"] = ", ".join(allowed)
             await send(message)
 
         self._telemetry.request_started()

@@ -21,7 +21,7 @@ from farebox_api.auth import PUBLIC
 from farebox_api.bodies import Input
 from farebox_api.idempotency import HEADER, PATTERN
 from farebox_api.parameters import Rule, check
-from farebox_api.problems import CONFLICT, KEY_REUSED
+from farebox_api.problems import CONFLICT, KEY_REUSED, TOO_LARGE, Kind
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"api_key": []}]
 """Either header opens a route; put on the router of all routes that need a key."""
@@ -96,6 +96,8 @@ def correct(document: OpenAPI) -> OpenAPI:
                 _take_out_null(parameter.schema)
     for operation in _changing(document):
         _take_idempotency_key(operation)
+        if operation.request_body is not None:
+            _take_response(operation, TOO_LARGE)
     bodies = {shape.__name__ for shape in Input.__subclasses__()}
     for name, schema in (document.components.schemas or {}).items():
         if name in bodies:
@@ -124,9 +126,13 @@ def _take_idempotency_key(operation: Operation) -> None:
     described = "The same request with the same key acts once; a repetition gets the first answer, for 24 hours."
     header = Parameter(name=HEADER, param_in="header", schema=schema, description=described)
     operation.parameters = [*(operation.parameters or ()), header]
-    responses = operation.responses or {}
     for kind in (CONFLICT, KEY_REUSED):
-        responses.setdefault(str(kind.status), replace(responses["401"], description=kind.title))
+        _take_response(operation, kind)
+
+
+def _take_response(operation: Operation, kind: Kind) -> None:
+    responses = operation.responses or {}
+    responses.setdefault(str(kind.status), replace(responses["401"], description=kind.title))
 
 
 def _parameters(operation: Operation) -> list[Parameter]:

@@ -12,7 +12,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from litestar import Request, Response
+from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, ValidationException
 from litestar.openapi import ResponseSpec
 from msgspec import UNSET, UnsetType
@@ -214,6 +214,8 @@ def _http_reading(fault: HTTPException) -> tuple[Kind, str, tuple[Fault, ...]]:
             return NOT_FOUND, "No route has this address; /schema/openapi.json lists them.", ()
         case MethodNotAllowedException():
             return METHOD_NOT_ALLOWED, "The Allow header lists the methods of this address.", ()
+        case HTTPException(status_code=TOO_LARGE.status):
+            return TOO_LARGE, "It is beyond FAREBOX_MAX_BODY_BYTES of the server; send it in parts.", ()
         case _:
             kind = KINDS.get(fault.status_code, INTERNAL if fault.status_code >= 500 else INVALID)
             return kind, fault.detail if kind is not INTERNAL else "The fault is logged under this request_id.", ()
@@ -224,6 +226,8 @@ def _validation_faults(fault: ValidationException) -> tuple[Fault, ...]:
         return tuple(_validation_fault(item) for item in fault.extra)
     if missing := _MISSING.match(fault.detail):
         return (Fault("is required", parameter=missing[1]),)
+    if fault.detail == "'data'":  # the framework's words for a request without a body
+        return (Fault("is required: expected JSON, and nothing came", pointer=""),)
     return (Fault(fault.detail.split(" for path ")[0]),)
 
 
@@ -258,17 +262,18 @@ def _headers(request: Request[Any, Any, Any], kind: Kind, fault: Exception) -> d
     if kind is UNAUTHENTICATED:
         return {"WWW-Authenticate": 'Bearer realm="farebox"'}  # RFC 9110 §11.6.1
     if kind is METHOD_NOT_ALLOWED:
-        return {"Allow": ", ".join(_allowed_methods(request))}  # RFC 9110 §15.5.6
+        return {"Allow": ", ".join(allowed_methods(request.app, request.scope["path"]))}  # RFC 9110 §15.5.6
     if kind is UNAVAILABLE:
         return {"Retry-After": "1"}
     return {}
 
 
-def _allowed_methods(request: Request[Any, Any, Any]) -> list[str]:
+def allowed_methods(app: Litestar, path: str) -> list[str]:
+    """List the methods that an address takes, those of all its routes."""
     allowed = []
     for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
         try:
-            request.app.asgi_router.handle_routing(path=request.scope["path"].rstrip("/") or "/", method=method)
+            app.asgi_router.handle_routing(path=path.rstrip("/") or "/", method=method)
         except HTTPException:
             continue
         allowed.append(method)

@@ -49,6 +49,12 @@ def test_every_error_is_documented_as_a_problem(document: Any) -> None:
             }, (method, path)
 
 
+def test_every_route_that_reads_a_body_says_that_it_may_be_too_large(document: Any) -> None:
+    assert all(
+        "413" in operation["responses"] for _, _, operation in operations(document) if "requestBody" in operation
+    )
+
+
 def test_every_route_but_the_probes_needs_a_key_and_says_so(document: Any, client: TestClient[Any]) -> None:
     for path, method, operation in operations(document):
         if path in PUBLIC:

@@ -55,7 +55,13 @@ def test_an_unknown_parameter_is_named_with_the_nearest_known_one(api: Api) -> N
     assert body["detail"] == "limits: is no parameter of this route; did you mean limit?"
 
 
-@pytest.mark.parametrize("limit", ["0", "501", "-1", "ten", "1.5", "1e2", "", "null", "99999999999999999999"])
+def test_an_address_says_which_methods_all_of_its_routes_take(api: Api) -> None:
+    response = api.client.options("/v1/organizations", headers=bearer(api.acme_key))
+
+    assert (response.status_code, response.headers["allow"]) == (204, "GET, HEAD, POST, OPTIONS")
+
+
+@pytest.mark.parametrize("limit", ["0", "501", "-1", "007", "ten", "1.5", "1e2", "", "null", "99999999999999999999"])
 def test_a_limit_outside_1_to_500_is_refused_by_name(api: Api, limit: str) -> None:
     body = problem(api.get("/v1/organizations", limit=limit), 400)
 
@@ -94,12 +100,26 @@ def test_what_is_no_json_is_refused(api: Api, content: bytes) -> None:
     problem(api.client.post("/v1/organizations", content=content, headers=headers), 400)
 
 
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (b"", "is required: expected JSON, and nothing came"),
+        (b'{"metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "is nested too deeply"),
+    ],
+    ids=["nothing", "deep"],
+)
+def test_a_body_that_cannot_be_read_at_all_says_why(api: Api, content: bytes, detail: str) -> None:
+    answer = problem(api.client.post("/v1/usage", content=content, headers=bearer(api.system_key)), 400)
+
+    assert answer["errors"] == [{"pointer": "", "detail": detail}]
+
+
 def test_a_body_beyond_the_limit_is_refused(sqlite_engine: Engine) -> None:
     config = ApiConfig(admin_key=BOOTSTRAP_KEY, max_body_bytes=100)
     with TestClient(create_app(config, sqlite_engine)) as client:
         response = client.post("/v1/organizations", json={"slug": "x" * 200}, headers=bearer(BOOTSTRAP_KEY))
 
-    problem(response, 413)
+    assert "FAREBOX_MAX_BODY_BYTES" in problem(response, 413)["detail"]
 
 
 def test_a_conflict_is_a_problem(api: Api) -> None:

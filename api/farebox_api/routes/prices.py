@@ -116,7 +116,7 @@ def resolved(
     tags=["prices"],
     guards=[requires("prices:read")],
     status_code=200,
-    responses=problem_responses(400, 401, 403, 404, 413),
+    responses=problem_responses(400, 401, 403, 404),
     sync_to_thread=True,
 )
 def quoted(
