@@ -226,8 +226,6 @@ def _validation_faults(fault: ValidationException) -> tuple[Fault, ...]:
         return tuple(_validation_fault(item) for item in fault.extra)
     if missing := _MISSING.match(fault.detail):
         return (Fault("is required", parameter=missing[1]),)
-    if fault.detail == "'data'":  # the framework's words for a request without a body
-        return (Fault("is required: expected JSON, and nothing came", pointer=""),)
     return (Fault(fault.detail.split(" for path ")[0]),)
 
 
@@ -235,6 +233,8 @@ def _validation_fault(item: dict[str, str]) -> Fault:
     key, message = item.get("key", ""), item["message"]
     if item.get("source") in _HTTP_FIELDS:
         return Fault(message, parameter=key)
+    if message == "'data'":  # the framework's words for a request without a body
+        message = "is required: expected JSON, and nothing came"
     return Fault(message, pointer=_pointer(key, message))
 
 
