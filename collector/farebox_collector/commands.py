@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from farebox_collector.config import CollectorConfig
-from farebox_collector.errors import CollectorError
+from farebox_collector.errors import CollectorError, SpoolInUse
 from farebox_collector.logs import configure_logging
 from farebox_ledger.errors import LedgerError
 
@@ -28,7 +31,9 @@ _FORWARD_DESCRIPTION = """Receive OpenTelemetry spans (OTLP over gRPC and HTTP) 
 
 A gateway is a `farebox collector` elsewhere; FAREBOX_GATEWAY_ENDPOINT names it (http://gateway:4318). Each request is
 acknowledged once it is on the disk, and only what the books need leaves this machine. The senders' keys are passed on.
-Other settings are the collector's, see docs/operations.md; no database is needed."""
+Other settings are the collector's, see docs/operations.md; no database is needed.
+
+With one of the options it starts nothing: it looks after the spans below FAREBOX_SPOOL_DIR that were set aside."""
 
 
 class _Running(Protocol):
@@ -45,7 +50,7 @@ def collector(arguments: Sequence[str]) -> int:
 
     The exit code: 0 after a clean end, 2 when a setting or something already running is in the way.
     """
-    _parse("farebox collector", _DESCRIPTION, arguments)
+    _parser("farebox collector", _DESCRIPTION).parse_args(list(arguments))
     from farebox_collector.app import Collector
 
     return _served("farebox collector", Collector)
@@ -56,17 +61,63 @@ def forward(arguments: Sequence[str]) -> int:
 
     The exit code: 0 after a clean end, 2 when a setting or something already running is in the way.
     """
-    _parse("farebox forward", _FORWARD_DESCRIPTION, arguments)
+    parser = _parser("farebox forward", _FORWARD_DESCRIPTION)
+    aside = parser.add_mutually_exclusive_group()
+    aside.add_argument("--list-quarantine", action="store_true", help="list the spans that were set aside, and end")
+    aside.add_argument(
+        "--retry-quarantine",
+        action="store_true",
+        help="let the spans wait again that the gateway could not read, and end; the forwarder has to be stopped",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (the two options above)")
+    options = parser.parse_args(list(arguments))
+    if options.list_quarantine:
+        return _looked_after("farebox forward", partial(_list_quarantine, as_json=options.json))
+    if options.retry_quarantine:
+        return _looked_after("farebox forward", partial(_retry_quarantine, as_json=options.json))
+    if options.json:
+        parser.error("--json needs --list-quarantine or --retry-quarantine")
     from farebox_collector.forwarder import Forwarder
 
     return _served("farebox forward", Forwarder)
 
 
-def _parse(command: str, description: str, arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
         prog=command, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.parse_args(list(arguments))
+
+
+def _looked_after(command: str, work: Callable[[Path], None]) -> int:
+    """Do something with the forwarder's spool folder instead of starting it."""
+    from farebox_collector.forwarder import FOLDER
+
+    try:
+        work(CollectorConfig.from_environ(os.environ).spool_dir / FOLDER)
+    except CollectorError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 1 if isinstance(error, SpoolInUse) else 2
+    return 0
+
+
+def _list_quarantine(folder: Path, *, as_json: bool) -> None:
+    from farebox_collector.forwarding.quarantine import held
+
+    found = held(folder)
+    if as_json:
+        print(json.dumps(list(found), indent=2))
+        return
+    for one in found:
+        print(
+            "  ".join(str(one[name] or "-") for name in ("received_at", "reason", "key_prefix", "trace_id", "detail"))
+        )
+
+
+def _retry_quarantine(folder: Path, *, as_json: bool) -> None:
+    from farebox_collector.forwarding.quarantine import put_back
+
+    spans = put_back(folder)
+    print(json.dumps({"spans": spans}) if as_json else f"{spans} spans will be sent again with the next start")
 
 
 def _served(command: str, make: Callable[[CollectorConfig], _Running]) -> int:

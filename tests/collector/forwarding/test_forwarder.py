@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 import sqlite3
 import stat
@@ -16,6 +17,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from sqlalchemy import Engine, create_engine
 
+from farebox_collector.commands import forward
 from farebox_collector.spool import Spool
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.keys import revoke_key
@@ -260,6 +262,60 @@ def test_a_span_that_the_gateway_cannot_read_is_set_aside_alone(tmp_path: Path) 
     spool = sqlite3.connect(tmp_path / "spool" / "forward" / "spool.db")
     assert spool.execute("SELECT reason, span IS NOT NULL FROM quarantine").fetchall() == [("refused_by_gateway", 1)]
     spool.close()
+
+
+def test_what_was_set_aside_is_listed_beside_the_forwarder_and_sent_again_when_the_gateway_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAREBOX_SPOOL_DIR", str(tmp_path / "spool"))
+    late = Emitted(6, end_ns=time.time_ns() + 30 * 3600 * 10**9)
+    with Pretended(lambda request: 400 if request.body and 5 in span_ids(request) else 200) as at:
+        forwarder = Forward(tmp_path, at.port)
+        http = forwarder.started()
+        assert http.post(calls([4, 5]), x_api_key=KEY).status == 200
+        assert http.post(protobuf(late), x_api_key=KEY).status == 200  # a partial success
+        wait_for(lambda: metric(http, "farebox_quarantine_rows") == 2)
+
+        assert forward(["--list-quarantine", "--json"]) == 0
+        said = capsys.readouterr().out
+        assert KEY not in said
+        refused, rejected = sorted(json.loads(said), key=lambda one: one["span_id"])
+        assert (refused["reason"], refused["span_id"], refused["is_sent_again"]) == (
+            "refused_by_gateway", "0000000000000005", True
+        )  # fmt: skip
+        assert (rejected["reason"], rejected["is_sent_again"]) == ("clock_skew", False)
+        assert refused["key_prefix"] == rejected["key_prefix"] == "fbx_abcdefgh"
+        assert refused["attributes"]["gen_ai.request.model"] == "gpt-4o-mini"
+        assert forward(["--retry-quarantine"]) == 1
+        assert "belongs to another running collector" in capsys.readouterr().err
+        assert forwarder.terminate() == 0
+
+        assert forward(["--retry-quarantine", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {"spans": 1}
+        at.answer = lambda _: 200
+        forwarder = Forward(tmp_path, at.port)
+        http = forwarder.started()
+        wait_for(lambda: forwarded(http) == 2)
+        assert metric(http, "farebox_quarantine_rows") == 1
+        assert metric(http, "farebox_conservation_difference") == 0
+        assert forwarder.terminate() == 0
+        again = at.spans_requests[-1]
+
+    assert (span_ids(again), again.headers["authorization"]) == ({5}, f"Bearer {KEY}")
+    assert forward(["--list-quarantine"]) == 0
+    assert "clock_skew  fbx_abcdefgh" in capsys.readouterr().out
+
+
+def test_without_a_spool_there_is_no_quarantine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAREBOX_SPOOL_DIR", str(tmp_path))
+
+    assert forward(["--list-quarantine"]) == 2
+    assert capsys.readouterr().err == (
+        f"farebox forward: FAREBOX_SPOOL_DIR: no forwarder has had its spool in {tmp_path / 'forward'}\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_too_large_for_the_gateway_is_sent_in_parts(tmp_path: Path) -> None:
