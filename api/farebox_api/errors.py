@@ -10,6 +10,7 @@ ApiError
 ├── TooManyRequests     429: the key has used up its minute
 ├── MissingExtra        501: this installation lacks an optional part; names it
 └── NotReady            503: the service cannot answer now; says what it waits for
+    └── Busy            … because it does as much of this as it may at a time
 
 What the ledger refuses (`farebox_ledger.errors`) passes through as it is; `problems` turns both into answers.
 """
@@ -82,6 +83,14 @@ class TooManyRequests(ApiError):
 
 class NotReady(ApiError):
     """The service cannot answer now."""
+
+    retry_after_s = 1
+
+
+class Busy(NotReady):
+    """The service does as much of this as it may at a time."""
+
+    retry_after_s = 10
 
 
 class MissingExtra(ApiError):

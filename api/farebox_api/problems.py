@@ -264,7 +264,7 @@ def _headers(request: Request[Any, Any, Any], kind: Kind, fault: Exception) -> d
     if kind is METHOD_NOT_ALLOWED:
         return {"Allow": ", ".join(allowed_methods(request.app, request.scope["path"]))}  # RFC 9110 §15.5.6
     if kind is UNAVAILABLE:
-        return {"Retry-After": "1"}
+        return {"Retry-After": str(fault.retry_after_s if isinstance(fault, NotReady) else NotReady.retry_after_s)}
     return {}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from farebox_api.schemas.usage import UsageAnswer
+from farebox_api.streaming import PLACES
 from farebox_ledger.delimited import read_cell
 from farebox_ledger.pricing.charge import CostLine
 from tests.api.conftest import Api
@@ -206,6 +207,15 @@ def test_a_multiplied_price_stands_beside_its_list_price(api: Api) -> None:
 
     assert (record["BilledCost"], record["ListCost"]) == ("0.00375", "0.0025")
     assert (record["ContractedUnitPrice"], record["ListUnitPrice"]) == ("0.00000375", "0.0000025")
+
+
+def test_an_export_beyond_the_places_is_told_when_to_come_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PLACES, "_each", 0)
+
+    response = api.get("/v1/exports/usage.csv")
+
+    assert (response.status_code, response.headers["retry-after"]) == (503, "10")
+    assert response.json()["type"] == "urn:farebox:problem:unavailable"
 
 
 def test_the_last_row_of_a_long_export_is_there(api: Api) -> None:

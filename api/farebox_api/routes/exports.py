@@ -58,7 +58,9 @@ def as_csv(
     live are JSON. Text that a spreadsheet would take for a formula has an apostrophe in front, and so has text that
     starts with an apostrophe: take one off to read it back.
     """
-    return streamed(_csv(books, asked, organization), media_type=CSV, file_name="usage.csv")
+    return streamed(
+        _csv(books, asked, organization), owner=books.caller.org_slug, media_type=CSV, file_name="usage.csv"
+    )
 
 
 @get(
@@ -78,7 +80,9 @@ def as_ndjson(
     organization: OrganizationName = None,
 ) -> Response[str]:
     """Export every row of the filter, newest first, one JSON object a line, each as the list shows it."""
-    return streamed(_ndjson(books, asked, organization), media_type=NDJSON, file_name="usage.ndjson")
+    return streamed(
+        _ndjson(books, asked, organization), owner=books.caller.org_slug, media_type=NDJSON, file_name="usage.ndjson"
+    )
 
 
 @get(
@@ -103,7 +107,9 @@ def as_parquet(
     cache writes are JSON text.
     """
     require_parquet()
-    return streamed(_parquet(books, asked, organization), media_type=PARQUET, file_name="usage.parquet")
+    return streamed(
+        _parquet(books, asked, organization), owner=books.caller.org_slug, media_type=PARQUET, file_name="usage.parquet"
+    )
 
 
 @get(
@@ -129,7 +135,9 @@ def as_focus(
     null there; `x_BillingStatus` says so, and `x_ConsumedTokens` what they used. Suppressed and not billable rows are
     left out.
     """
-    return streamed(_focus(books, asked, organization), media_type=CSV, file_name="focus.csv")
+    return streamed(
+        _focus(books, asked, organization), owner=books.caller.org_slug, media_type=CSV, file_name="focus.csv"
+    )
 
 
 def _csv(books: Books, asked: UsageFilter, organization: str | None) -> Generator[str, None, None]:
