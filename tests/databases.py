@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -112,7 +112,8 @@ class OwnServer:
         server = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
         os.kill(server, number)  # first, so that it starts no further process meanwhile
         for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
-            os.kill(int(child), number)
+            with suppress(ProcessLookupError):  # it has ended by itself meanwhile
+                os.kill(int(child), number)
 
 
 @contextmanager

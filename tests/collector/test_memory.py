@@ -33,7 +33,7 @@ def test_bombs_are_refused_within_bounded_memory(tmp_path: Path, sqlite_url: str
     assert child.terminate() == 0
 
     assert after_http < 200
-    assert after_grpc < 250
+    assert after_grpc < 350  # what was refused may be freed after the next has come: of each at most the limit, 64 MiB
 
 
 def peak_mib(pid: int) -> int:

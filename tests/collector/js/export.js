@@ -1,10 +1,10 @@
-// Exports spans in batches of ten for some seconds and prints what became of each: `accepted ID` or `failed ID`.
-// Usage: node export.js proto|http|grpc URL SECONDS
+// Exports spans in batches of ten until its input ends, and prints what became of each: `accepted ID` or `failed ID`.
+// Usage: node export.js proto|http|grpc URL
 
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 
-const [kind, url, seconds] = process.argv.slice(2);
+const [kind, url] = process.argv.slice(2);
 const load = createRequire(pathToFileURL(`${process.cwd()}/package.json`));
 const { BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor } = load("@opentelemetry/sdk-trace-base");
 const { OTLPTraceExporter } = load(`@opentelemetry/exporter-trace-otlp-${kind}`);
@@ -32,8 +32,9 @@ async function madeSpans(count) {
 }
 
 const exporter = new OTLPTraceExporter({ url });
-const end = Date.now() + Number(seconds) * 1000;
-while (Date.now() < end) {
+let ended = false;
+process.stdin.on("end", () => { ended = true; }).resume();
+while (!ended) {
   const spans = await madeSpans(10);
   const result = await new Promise((resolve) => exporter.export(spans, resolve));
   const outcome = result.code === 0 ? "accepted" : "failed";
