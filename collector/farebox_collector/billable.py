@@ -82,8 +82,8 @@ def version_rank(event: UsageEvent) -> tuple[bool, int, int, bytes]:
 
 def judge(events: Sequence[UsageEvent]) -> Verdicts:
     """Answer the verdict on each event of one trace, by span id; each span is there once."""
-    if len(events) == 1 and events[0].kind == "call":
-        return {events[0].span_id: BILLED}
+    if _are_apart(events):
+        return {event.span_id: BILLED for event in events}
     tree = _Tree(events)
     verdicts: Verdicts = {}
     for rule in _CALL_RULES:
@@ -95,6 +95,25 @@ def judge(events: Sequence[UsageEvent]) -> Verdicts:
         span_id: verdict if verdict.covered_by is None else _resolved(span_id, verdicts)
         for span_id, verdict in verdicts.items()
     }
+
+
+def _are_apart(events: Sequence[UsageEvent]) -> bool:
+    """Say whether no rule concerns any of them, as in most traces, so that none has to be tried.
+
+    That is one call alone, or calls of one library, none below another, each with a response id of its own.
+    """
+    if len(events) == 1:
+        return events[0].kind == "call"
+    span_ids = {event.span_id for event in events}
+    response_ids: set[str] = set()
+    for event in events:
+        name = event.response_id
+        if event.kind != "call" or name is None or len(name) < MIN_RESPONSE_ID:
+            return False
+        if event.scope != events[0].scope or event.parent_span_id in span_ids:
+            return False
+        response_ids.add(name)
+    return len(response_ids) == len(events)
 
 
 def is_missing_children(detail: str | None) -> bool:

@@ -411,3 +411,19 @@ def test_where_calls_are_one_of_them_is_billed(trace: list[UsageEvent]) -> None:
 
     is_called = any(event.kind == "call" for event in trace)
     assert any(verdict.is_billed for verdict in found.values()) == is_called
+
+
+@settings(max_examples=500)
+@given(traces(), st.booleans(), st.booleans())
+def test_a_call_of_another_library_hours_later_changes_nothing(
+    trace: list[UsageEvent], is_one_library: bool, are_told_apart: bool
+) -> None:
+    for number, event in enumerate(trace):
+        event.kind = "call"
+        event.scope = "scope.a" if is_one_library else event.scope
+        event.response_id = f"response-{number}" if are_told_apart else event.response_id
+    later = call(9, at=(9000, 9001), scope="scope.z", request_model="other")
+
+    found = judge(trace)
+
+    assert judge([*trace, later]) == {**found, later.span_id: BILLED}
