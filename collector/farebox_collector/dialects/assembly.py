@@ -6,6 +6,7 @@ A dialect reads the models and the quantities and passes them to `assembled`, wh
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -59,12 +60,29 @@ _OTHERS: Final = (
     "gen_ai.is_streaming",
     "gen_ai.response.time_to_first_chunk",
 )
-_TEXT_KEYS: Final = frozenset(_TEXTS)
 _OTHER_KEYS: Final = frozenset(_OTHERS)
 KEYS: Final = frozenset((*_TEXTS, *_FALLBACKS, *_OTHERS))
 
 _ABORTED: Final = ("closed_early", "dropped", "cancelled")
 _metadata_decoder: Final = msgspec.json.Decoder(dict[str, object])
+
+
+class _Shape(msgspec.Struct, frozen=True):
+    """Which of the names that all emitters share a span has, as (attribute, field) or as a group."""
+
+    texts: tuple[tuple[str, str], ...]
+    fallbacks: tuple[tuple[str, str], ...]
+    has_others: bool
+
+
+@lru_cache(maxsize=1024)
+def _shape(keys: tuple[str, ...]) -> _Shape:
+    """Look through a span's keys; an emitter's spans have few different sets of them."""
+    return _Shape(
+        texts=tuple((key, _TEXTS[key]) for key in keys if key in _TEXTS),
+        fallbacks=tuple((key, name) for key, name in _FALLBACKS.items() if key in keys),
+        has_others=not _OTHER_KEYS.isdisjoint(keys),
+    )
 
 
 def assembled(
@@ -81,13 +99,14 @@ def assembled(
     What a span says of itself in the names that all emitters share outweighs what the dialect read elsewhere.
     """
     attributes = span.attributes
-    for key in _TEXT_KEYS.intersection(attributes):
+    shape = _shape(tuple(attributes))
+    for key, name in shape.texts:
         if (text := text_of(attributes[key])) is not None:
-            fields[_TEXTS[key]] = text
-    for key, name in _FALLBACKS.items():
-        if key in attributes and fields.get(name) is None:
+            fields[name] = text
+    for key, name in shape.fallbacks:
+        if fields.get(name) is None:
             fields[name] = _meaningful(text_of(attributes[key]))
-    if not _OTHER_KEYS.isdisjoint(attributes):
+    if shape.has_others:
         _read_others(attributes, fields)
     return UsageEvent(
         org_id=0,

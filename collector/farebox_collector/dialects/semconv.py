@@ -7,7 +7,10 @@ Up to 1.36: `gen_ai.system`, `prompt_tokens` and `completion_tokens`; 1.37 to 1.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
+
+import msgspec
 
 from farebox_collector.dialects.assembly import amount_of, assembled, text_of
 from farebox_collector.dialects.dialect import Attributes, Dialect
@@ -58,39 +61,60 @@ _CACHE_WRITE_SPLIT: Final[dict[str, CacheTtl]] = {
     "farebox.usage.cache_write_12h.input_tokens": "12h",
 }
 _SEARCH_CONTEXT_SIZE: Final = "farebox.usage.search_context_size"
-_AGGREGATES: Final = ("gen_ai.aggregated_usage.input_tokens", "gen_ai.aggregated_usage.output_tokens")
+_AGGREGATE_INPUT: Final = "gen_ai.aggregated_usage.input_tokens"
+_AGGREGATE_OUTPUT: Final = "gen_ai.aggregated_usage.output_tokens"
 _NAMES: Final = (
     "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model", "gen_ai.response.model",
     "gen_ai.response.id", "server.address",
 )  # fmt: skip
 
-_QUANTITY_KEYS: Final = frozenset((*_COUNTS, *_AMOUNTS))
 _CACHE_WRITE_KEYS: Final = frozenset((*_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT))
 USAGE_KEYS: Final = frozenset((*_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT))
 KEYS: Final = frozenset((
-    *_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT, _SEARCH_CONTEXT_SIZE, *_AGGREGATES,
-    *_NAMES,
+    *_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT, _SEARCH_CONTEXT_SIZE,
+    _AGGREGATE_INPUT, _AGGREGATE_OUTPUT, *_NAMES,
 ))  # fmt: skip
+
+
+class _Shape(msgspec.Struct, frozen=True):
+    """Which quantities a span tells, as (attribute, quantity) or as a group."""
+
+    old_counts: tuple[tuple[str, str], ...]  # in the order of the table, since two of them say the same
+    counts: tuple[tuple[str, str], ...]
+    amounts: tuple[tuple[str, str], ...]
+    has_cache_writes: bool
+
+
+@lru_cache(maxsize=1024)
+def _shape(keys: tuple[str, ...]) -> _Shape:
+    """Look through a span's keys; an emitter's spans have few different sets of them."""
+    return _Shape(
+        old_counts=tuple((key, name) for key, name in _OLD_COUNTS.items() if key in keys),
+        counts=tuple((key, _COUNTS[key]) for key in keys if key in _COUNTS),
+        amounts=tuple((key, _AMOUNTS[key]) for key in keys if key in _AMOUNTS),
+        has_cache_writes=not _CACHE_WRITE_KEYS.isdisjoint(keys),
+    )
 
 
 def read_usage(attributes: Attributes) -> tuple[Usage, bool]:
     """Read the quantities: (usage, was any of them unusable)."""
     quantities: dict[str, Any] = {}
     is_clamped = False
-    if not _OLD_COUNTS.keys().isdisjoint(attributes):
-        for key, name in _OLD_COUNTS.items():  # in this order, since two of them say the same
-            if key in attributes:
-                quantities[name], is_unusable = clamped_count(attributes[key])
-                is_clamped |= is_unusable
-    for key in _QUANTITY_KEYS.intersection(attributes):
+    shape = _shape(tuple(attributes))
+    for key, name in shape.old_counts:
+        quantities[name], is_unusable = clamped_count(attributes[key])
+        is_clamped |= is_unusable
+    for key, name in shape.counts:
         value = attributes[key]
-        if (name := _COUNTS.get(key, "")) and type(value) is int and 0 <= value <= MAX_COUNT:
+        if type(value) is int and 0 <= value <= MAX_COUNT:
             quantities[name] = value
         else:
-            name, read = (name, clamped_count) if name else (_AMOUNTS[key], amount_of)
-            quantities[name], is_unusable = read(value)
+            quantities[name], is_unusable = clamped_count(value)
             is_clamped |= is_unusable
-    if not _CACHE_WRITE_KEYS.isdisjoint(attributes):
+    for key, name in shape.amounts:
+        quantities[name], is_unusable = amount_of(attributes[key])
+        is_clamped |= is_unusable
+    if shape.has_cache_writes:
         writes, is_unusable = read_cache_writes(attributes, _CACHE_WRITE_TOTALS, _CACHE_WRITE_SPLIT)
         is_clamped |= is_unusable
         if writes is not None:
@@ -127,7 +151,7 @@ def read_cache_writes(
 def kind_of(span: Span, usage: Usage, operation: str | None, model: str | None) -> EventKind | None:
     """Tell calls from what wraps them; None is no generative-AI operation at all (collector.md §5 rule 2)."""
     attributes = span.attributes
-    if operation in CONTAINERS or any(key in attributes for key in _AGGREGATES):
+    if operation in CONTAINERS or _AGGREGATE_INPUT in attributes or _AGGREGATE_OUTPUT in attributes:
         return "container"
     if operation in CALLS:
         return "call"
