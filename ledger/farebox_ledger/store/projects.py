@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from sqlalchemy import Connection, Row, select, tuple_, update
@@ -17,6 +18,9 @@ from farebox_ledger.store.scope import Scope, require, within
 from farebox_ledger.store.statements import marks
 
 ProjectKey: TypeAlias = tuple[int, str]
+
+_facts: Final = itemgetter(POSITION["org_id"], POSITION["project"], POSITION["received_at_us"])
+_FOREVER_US: Final = 2**63
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -32,10 +36,9 @@ def note_projects(connection: Connection, rows: Iterable[RowValues]) -> None:
     """Make the projects that rows name for the first time; those that stand, deleted ones too, are left alone."""
     seen: dict[ProjectKey, int] = {}
     for row in rows:
-        project, at_us = row[POSITION["project"]], row[POSITION["received_at_us"]]
-        if project is not None:
-            key = (row[0], project)
-            seen[key] = min(seen.get(key, at_us), at_us)
+        org_id, project, at_us = _facts(row)
+        if project is not None and at_us < seen.get((org_id, project), _FOREVER_US):
+            seen[org_id, project] = at_us
     if seen:
         connection.exec_driver_sql(
             "INSERT INTO projects (org_id, project, first_seen_us) "

@@ -133,10 +133,14 @@ def _seen(events: Iterable[UsageEvent]) -> dict[UserKey, tuple[str | None, int]]
     seen: dict[UserKey, tuple[str | None, int]] = {}
     for event in events:
         reference = user_reference(event)
-        if reference is not None:
-            said, first_us = seen.get((event.org_id, reference), (None, event.received_at_us))
-            email = said or clean_text(event.user_email)
-            seen[event.org_id, reference] = (email, min(first_us, event.received_at_us))
+        if reference is None:
+            continue
+        key = (event.org_id, reference)
+        stands = seen.get(key)
+        if stands is None:
+            seen[key] = (clean_text(event.user_email), event.received_at_us)
+        elif event.received_at_us < stands[1] or (event.user_email and not stands[0]):
+            seen[key] = (stands[0] or clean_text(event.user_email), min(stands[1], event.received_at_us))
     return seen
 
 

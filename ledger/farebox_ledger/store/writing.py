@@ -199,12 +199,12 @@ def lease_writer_slot(engine: Engine, holder: str) -> int:
 
 def _incoming(scope: Scope, bookings: Sequence[Booking]) -> _Incoming:
     """Lay the rows out, each span once: within a batch the first one counts."""
+    for org_id in {booking.event.org_id for booking in bookings}:
+        require(scope, org_id)
     incoming: _Incoming = {}
     for booking in bookings:
-        event = booking.event
-        require(scope, event.org_id)
         row = _laid_out(booking)
-        incoming.setdefault((event.org_id, row[2]), row)
+        incoming.setdefault((row[0], row[2]), row)
     return incoming
 
 
