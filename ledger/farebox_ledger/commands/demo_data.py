@@ -1,4 +1,4 @@
-"""`farebox demo-data`: fill a database with a year of plausible usage, to look at summaries, exports and pages."""
+"""`farebox demo-data`: fill a database with a year of plausible usage, to look at sums, credits, exports and pages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Engine
 
+from farebox_ledger.commands.demo_accounts import open_demo_accounts
 from farebox_ledger.commands.opening import guarded, opened_database, print_json
 from farebox_ledger.demo_usage import DAYS, ORGANIZATIONS, demo_events, slugs
 from farebox_ledger.errors import Conflict
@@ -22,14 +23,14 @@ from farebox_ledger.store.organizations import create_organization, list_organiz
 from farebox_ledger.store.prices import ensure_shipped_prices, load_book
 from farebox_ledger.store.scope import AllOrganizations, OrgScope
 from farebox_ledger.store.statements import chunks
-from farebox_ledger.store.timeline import day_start_us
+from farebox_ledger.store.timeline import DAY_US, day_start_us
 from farebox_ledger.usage import UsageEvent, day_of
 
 _EVERYBODY: Final = AllOrganizations()
 _DESCRIPTION: Final = """\
 Book a year of plausible usage for five organizations into the database of FAREBOX_DATABASE_URL, priced as real calls
-are. It ends today; running it again on the same day books nothing twice. Use a database of its own: usage rows cannot
-be deleted."""
+are, and charged to credits and budgets of theirs. It ends today; running it again on the same day books nothing twice.
+Use a database of its own: usage rows cannot be deleted."""
 
 
 class Booked(msgspec.Struct):
@@ -67,11 +68,13 @@ def _fill(options: argparse.Namespace) -> None:
     booked = Booked(list(slugs()))
     with opened_database() as engine:
         ensure_shipped_prices(engine)
-        _make_organizations(engine, anyway=options.anyway)
+        last_day_us = day_start_us(day_of(now_us))
+        first_day_us = last_day_us - (options.days - 1) * DAY_US
+        _make_organizations(engine, anyway=options.anyway, first_day_us=first_day_us, now_us=now_us)
         with transaction(engine, _EVERYBODY) as connection:
             prices = load_book(connection)
         slot = WriterSlot(engine, "demo")
-        days = demo_events(day_start_us(day_of(now_us)), now_us=now_us, seed=options.seed, days=options.days)
+        days = demo_events(last_day_us, now_us=now_us, seed=options.seed, days=options.days)
         for events in days:
             _book(engine, events, prices, slot, booked)
             booked.days += 1
@@ -86,8 +89,8 @@ def _fill(options: argparse.Namespace) -> None:
         )
 
 
-def _make_organizations(engine: Engine, *, anyway: bool) -> None:
-    """Make those that are missing.
+def _make_organizations(engine: Engine, *, anyway: bool, first_day_us: int, now_us: int) -> None:
+    """Make those that are missing, with their credits and budgets.
 
     Raises:
         Conflict: the database is somebody's.
@@ -103,6 +106,7 @@ def _make_organizations(engine: Engine, *, anyway: bool) -> None:
         for organization in ORGANIZATIONS:
             if organization.slug not in known:
                 create_organization(connection, organization.slug, organization.name)
+                open_demo_accounts(connection, organization.slug, first_day_us=first_day_us, now_us=now_us)
 
 
 def _book(engine: Engine, events: Sequence[UsageEvent], prices: PriceBook, slot: WriterSlot, booked: Booked) -> None:

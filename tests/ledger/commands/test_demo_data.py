@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from sqlalchemy import text
 
 from farebox_ledger.commands.demo_data import demo_data
 from farebox_ledger.commands.organizations import orgs
+from farebox_ledger.credits import balance_of
 from farebox_ledger.demo_usage import demo_events
+from farebox_ledger.store.budgets import list_budgets
+from farebox_ledger.store.credit_accounts import list_accounts
 from farebox_ledger.store.engine import open_engine, transaction
 from farebox_ledger.store.rollups import check_rollups
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.usage import org_id_of
 
 EVERYBODY = AllOrganizations()
 SLUGS = ["northwind", "initech", "globex", "hooli", "acme"]
@@ -48,6 +53,32 @@ def test_days_of_usage_are_booked_once_with_their_sums(url: str, capsys: pytest.
         )
         reasons = {row.request_model: row.reason for row in found}
     assert reasons == {"hooli-nucleus-1": "unknown_model"}
+
+
+def test_calls_are_charged_to_accounts_one_of_which_is_overdrawn_and_budgets_are_spent(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "--days", "6")
+    run(capsys, "--days", "6")
+
+    now_us = time.time_ns() // 1000
+    with transaction(open_engine(url), EVERYBODY) as connection:
+        accounts = [
+            balance_of(connection, account, as_of_us=now_us)
+            for slug in SLUGS
+            for account in list_accounts(connection, EVERYBODY, org_id_of(slug), limit=10)
+        ]
+        names = [budget.name for budget in list_budgets(connection, EVERYBODY)]
+        (charged,) = connection.execute(
+            text("SELECT COUNT(*) FROM credit_transactions WHERE type = 'usage_deduction'")
+        ).one()
+    balances = {str(balance.account.name): balance.balance_pico for balance in accounts}
+    assert sorted(balances) == ["Prepaid", "Reviews", "Trial"]
+    assert balances["Trial"] < 0 < min(balances["Prepaid"], balances["Reviews"])
+    assert sorted(names) == [
+        "Assistant", "Claude", "Code review", "Everything", "Everything", "Support desk", "user-2",
+    ]  # fmt: skip
+    assert charged > 200
 
 
 def test_a_database_of_others_is_left_alone(url: str, capsys: pytest.CaptureFixture[str]) -> None:
