@@ -118,10 +118,10 @@ def _of_parts(details: Mapping[str, Any]) -> Reading:
 
 def _judge_parts(details: Mapping[str, Any], parts: Mapping[str, Any], reading: Reading) -> None:
     """Keep the sums, unless the stated total proves that the parts are inside, as some callers write them."""
-    whole = (parts.get("input") or 0) + (parts.get("output") or 0)
-    if details.get("total") == whole and "input" in parts:
-        reading.usage.input_tokens, _ = clamped_count(parts.get("input"))
-        reading.usage.output_tokens, _ = clamped_count(parts.get("output"))
+    (given, _), (written, _) = (clamped_count(parts.get(side)) for side in ("input", "output"))
+    whole = (given or 0) + (written or 0)
+    if details.get("total") == whole and given is not None:
+        reading.usage.input_tokens, reading.usage.output_tokens = given, written
     elif reading.usage.total_tokens != whole:
         reading.rule, reading.raw = "disjoint_parts", raw_counts(details, (*parts, "total"))
 

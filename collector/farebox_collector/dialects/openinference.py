@@ -44,6 +44,9 @@ _COUNTS: Final = {
     "llm.token_count.completion_details.reasoning": "reasoning_output_tokens",
     "llm.token_count.completion_details.audio": "audio_output_tokens",
 }
+_CACHED: Final = {"llm.token_count.prompt_details.cache_input": "cache_read_input_tokens"}
+"""OpenAI's cached tokens by an older name; beside the newer names it says nothing that they do not."""
+
 _TOTAL: Final = "llm.token_count.total"
 _COST: Final = "llm.cost.total"
 _REQUEST_MODELS: Final = ("llm.request.model_name", "decision.request.model_name")
@@ -85,6 +88,10 @@ def _usage(attributes: Attributes, operation: str | None) -> Reading:
     if total_alone:
         more, is_unusable = counted(attributes, {_TOTAL: "input_tokens"})
         quantities |= more
+        is_clamped |= is_unusable
+    if quantities.keys().isdisjoint(("cache_read_input_tokens", "cache_write_input_tokens")):
+        cached, is_unusable = counted(attributes, _CACHED)
+        quantities |= cached
         is_clamped |= is_unusable
     writes = quantities.pop("cache_write_input_tokens", None)
     if writes is not None:
@@ -145,7 +152,7 @@ OPENINFERENCE: Final = Dialect(
     scopes=("openinference.instrumentation",),
     marks=(b"openinference.span.kind",),
     keys=frozenset((_KIND, _TOTAL, _COST, _TAGS, _METADATA, _RESPONSE_ID)).union(
-        _COUNTS, _REQUEST_MODELS, _RESPONSE_MODELS, _MODELS, _PROVIDERS, _SYSTEMS
+        _COUNTS, _CACHED, _REQUEST_MODELS, _RESPONSE_MODELS, _MODELS, _PROVIDERS, _SYSTEMS
     ),
     recognizes=lambda attributes: _KIND in attributes,
     read=_read,

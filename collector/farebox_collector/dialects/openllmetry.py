@@ -37,6 +37,9 @@ _OLD_COUNTS: Final = {
     "llm.usage.reasoning_tokens": "reasoning_output_tokens",
     "gen_ai.usage.cache_read_input_tokens": "cache_read_input_tokens",
 }
+_OLD_SYSTEMS: Final = {"aws": "aws.bedrock", "langchain": None, "crewai": None}
+"""`gen_ai.system` of older versions that says AWS of Bedrock, and names a framework where the provider is not known."""
+
 _TOTALS: Final = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens")
 _API_BASES: Final = ("gen_ai.openai.api_base", "llm.openai.api_base")
 _WORKFLOW: Final = "traceloop.workflow.name"
@@ -71,7 +74,8 @@ def _names(attributes: Attributes) -> dict[str, Any]:
     fields = semconv.names_of(attributes)
     request_type = text_of(attributes.get(_REQUEST_TYPE))
     fields["operation"] = fields["operation"] or _OPERATIONS.get(request_type or "")
-    fields["provider"] = provider_of(fields["provider"], _host(attributes))
+    provider = fields["provider"]
+    fields["provider"] = provider_of(_OLD_SYSTEMS.get(provider or "", provider), _host(attributes))
     fields["stream"] = any(attributes.get(key) is True for key in _STREAMING)
     fields["user"] = first_text(attributes, _USERS)
     fields["session"] = first_text(attributes, _SESSIONS)

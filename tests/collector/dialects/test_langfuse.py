@@ -123,6 +123,21 @@ def test_an_impossible_count_is_flagged() -> None:
     assert (event.usage, event.tokens_source) == (Usage(input_tokens=0, output_tokens=5), "clamped")
 
 
+@pytest.mark.parametrize(
+    "details",
+    [
+        '{"input": "10", "input_cached_tokens": 4, "output": 5}',
+        '{"input": {"text": 10}, "input_cached_tokens": 4, "output": 5}',
+        '{"input": 0.5, "input_cached_tokens": 4, "output": 5, "total": [9]}',
+    ],
+)
+def test_a_count_of_another_type_is_flagged(details: str) -> None:
+    event = read(GENERATION | {"langfuse.observation.usage_details": details}, scope=SCOPE)
+
+    assert event.tokens_source == "clamped"
+    assert event.usage == Usage(input_tokens=4, output_tokens=5, cache_read_input_tokens=4)
+
+
 @pytest.mark.parametrize("observed", ["span", "agent", "tool", "chain", "retriever", "event"])
 def test_other_observations_are_containers(observed: str) -> None:
     assert read({"langfuse.observation.type": observed}, scope=SCOPE).kind == "container"

@@ -182,3 +182,12 @@ def test_values_are_looked_into_only_where_a_provider_s_response_stands_in_them(
     assert dialects.EXTRACTS.keys() == {f"openinference.instrumentation.{sdk}" for sdk in ("anthropic", "openai")}
     assert {extract.key for extract in dialects.EXTRACTS.values()} == {"output.value"}
     assert "output.value" not in dialects.KEYS
+
+
+def test_cached_tokens_by_an_older_name_were_read_unless_the_newer_ones_say_more() -> None:
+    newer = ("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_write")
+    older: dict[str, AttributeValue] = {"llm.token_count.prompt_details.cache_input": 1900}
+    older |= {key: value for key, value in CHAT.items() if key not in newer}
+
+    assert read(older, scope=OPENAI).usage.cache_read_input_tokens == 1900
+    assert read(CHAT | older, scope=OPENAI).usage == read(CHAT, scope=OPENAI).usage

@@ -148,3 +148,27 @@ def test_an_openai_client_that_is_pointed_elsewhere_pays_elsewhere(base: str, pr
 
 def test_opentelemetry_s_own_package_of_a_similar_name_is_another_emitter() -> None:
     assert read(CHAT, scope="opentelemetry.instrumentation.openai_v2").dialect == "semconv"
+
+
+@pytest.mark.parametrize(
+    ("system", "provider"),
+    [("AWS", "aws.bedrock"), ("Anthropic", "anthropic"), ("MistralAI", "mistral_ai"), ("TogetherAI", "together_ai"),
+     ("Azure", "azure.ai.openai"), ("Google", "gcp.gemini"), ("Langchain", None)],
+)  # fmt: skip
+def test_providers_of_older_versions_are_those_of_today(system: str, provider: str | None) -> None:
+    older: dict[str, AttributeValue] = {
+        "gen_ai.system": system, "llm.request.type": "chat", "gen_ai.request.model": "m", "gen_ai.usage.prompt_tokens": 7,
+    }  # fmt: skip
+
+    assert read(older, scope=ANTHROPIC).provider == provider
+
+
+def test_bedrock_s_cached_tokens_are_added_whatever_it_is_called() -> None:
+    older: dict[str, AttributeValue] = {
+        "gen_ai.system": "AWS", "llm.request.type": "chat", "gen_ai.request.model": "amazon.nova-pro-v1:0",
+        "gen_ai.usage.input_tokens": 10, "gen_ai.usage.cache_read_input_tokens": 5000,
+    }  # fmt: skip
+
+    event = read(older, scope="opentelemetry.instrumentation.bedrock")
+
+    assert (event.usage.input_tokens, event.usage_rule) == (5010, "input_excludes_cache")
