@@ -43,7 +43,7 @@ from farebox_ledger.usage import BillingStatus, Reason
 KIND: Final = "reprice"
 
 CHUNK: Final = 250
-"""Rows in one step: SQLite's other writers wait while they are written, at most some 50 ms (architecture §5)."""
+"""Rows in one step: SQLite's other writers wait while they are written, at most some 50 ms."""
 
 MAX_EXAMPLES: Final = 10
 PREVIEW_ROWS: Final = 5000

@@ -186,7 +186,7 @@ def clamped_count(value: object) -> tuple[int | None, bool]:
     """Read a count that some emitter sent: (count, was it unusable).
 
     None and absent stay None. A negative, fractional, non-finite, non-numeric or larger than 2**40 value becomes 0 and
-    is reported as unusable (architecture §5, tokens). A float that is a whole number is read as that number.
+    is reported as unusable. A float that is a whole number is read as that number.
     """
     if value is None:
         return None, False

@@ -1,4 +1,4 @@
-"""Bad and odd requests with the answers of the checklist (collector.md §1), for HTTP."""
+"""Bad and odd requests with the answers of the checklist (docs/otlp-checklist.md), for HTTP."""
 
 from __future__ import annotations
 

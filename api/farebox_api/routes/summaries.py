@@ -41,7 +41,7 @@ DEFAULT_GROUPS: Final = 1000
 MAX_GROUPS: Final = 10_000
 
 _FIRST_US: Final = day_start_us(20200101)
-"""No row is older; what claims to be goes to quarantine (architecture §5, time)."""
+"""No row is older; what claims to be goes to quarantine (docs/operations.md)."""
 
 GroupBy = Annotated[
     list[str] | None,

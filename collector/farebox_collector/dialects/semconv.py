@@ -149,7 +149,7 @@ def read_cache_writes(
 
 
 def kind_of(span: Span, usage: Usage, operation: str | None, model: str | None) -> EventKind | None:
-    """Tell calls from what wraps them; None is no generative-AI operation at all (collector.md §5 rule 2)."""
+    """Tell calls from what wraps them; None is no generative-AI operation at all."""
     attributes = span.attributes
     if operation in CONTAINERS or _AGGREGATE_INPUT in attributes or _AGGREGATE_OUTPUT in attributes:
         return "container"

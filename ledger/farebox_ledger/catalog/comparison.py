@@ -1,7 +1,7 @@
 """Where two catalogs disagree about the price of the same model.
 
 Comes in: prices of both and a moment. Goes out: each pair of rates that differ, and how many models were compared. Says
-nothing about which is right (reference §9), and changes no price.
+nothing about which is right (docs/pricing.md), and changes no price.
 """
 
 from __future__ import annotations

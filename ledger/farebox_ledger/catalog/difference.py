@@ -22,10 +22,10 @@ Figures: TypeAlias = dict[str, str]
 _Name: TypeAlias = tuple[str, str]
 
 MAX_REMOVED: Final = Decimal("0.10")
-"""A revision that removes a larger share of the prices waits for approval (reference §6)."""
+"""A revision that removes a larger share of the prices waits for approval (docs/price-administration.md)."""
 
 MAX_MOVE: Final = Decimal(5)
-"""A revision that moves a price by more than this factor, up or down, waits for approval (reference §6)."""
+"""A revision that moves a price by more than this factor, up or down, waits for approval (docs/price-administration.md)."""
 
 _MAX_NAMED: Final = 5
 

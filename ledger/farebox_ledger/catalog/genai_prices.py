@@ -1,4 +1,4 @@
-"""The shipped archive of genai-prices into canonical, dated prices (reference §2a).
+"""The shipped archive of genai-prices into canonical, dated prices (docs/pricing.md).
 
 Comes in: the bytes of `genai-prices.json`. Goes out: one price for each exact name and span of time, in exact decimals,
 and a report of what was refused or not understood. Never imports genai-prices, never matches a name by a pattern.
@@ -88,7 +88,7 @@ _SOLD_ELSEWHERE: Final = {
 _REFUSED_PROVIDERS: Final = {
     "zhipuai": "billed in CNY and converted to USD at a rate of genai-prices' own; a currency is never converted here",
 }
-# Audio would be billed as text, 12 to 50 times too low (reference §9, cause 8).
+# Audio would be billed as text, 12 to 50 times too low.
 _WITHOUT_AUDIO_RATES: Final = frozenset(
     {
         ("openai", "gpt-4o-audio-preview"),
@@ -265,7 +265,7 @@ class _Draft:
             raise _Unusable("its hours make one rate dearer and another cheaper")
 
     def rates(self) -> Rates:
-        """Answer the canonical structure. Thresholds such as 199,999 are xAI's inclusive ones (reference §2a)."""
+        """Answer the canonical structure. Thresholds such as 199,999 are xAI's inclusive ones."""
         starts = [start for tables in self._tables.values() for start in tables if start]
         is_inclusive = bool(starts) and all(start % 1000 == 999 for start in starts)
         offset = 1 if is_inclusive else 0

@@ -1,4 +1,4 @@
-"""LiteLLM's price file into canonical prices (reference §1).
+"""LiteLLM's price file into canonical prices (docs/pricing.md).
 
 Comes in: the bytes of `model_prices_and_context_window_backup.json`. Goes out: prices in exact decimals, and a report
 of what was refused, merged or not understood. Never fetches, never stores, never fails on a key that it does not know.
@@ -100,7 +100,7 @@ def read_litellm(content: bytes, *, effective_from_us: int | None = None) -> Lit
 
 
 def exact_rate(value: object) -> str:
-    """Write a listed number as the canonical text of a rate, at 15 significant digits (reference §4).
+    """Write a listed number as the canonical text of a rate, at 15 significant digits.
 
     15 digits take away what a binary float added (`0.0000029999900000000002`) and nothing else. Deployment files also
     carry strings (`"3e-7"`).
@@ -244,7 +244,7 @@ def _complete(draft: _Draft, entry: _Entry) -> None:
 
 
 def _take_ranges(draft: _Draft, entry: _Entry) -> bool:
-    """Read `tiered_pricing`: one range prices the whole request, its upper bound included (reference §3, Alibaba)."""
+    """Read `tiered_pricing`: one range prices the whole request, its upper bound included (Alibaba)."""
     ranges = entry.get("tiered_pricing")
     if ranges is None:
         return False
@@ -268,7 +268,7 @@ def _web_search(provider: str, entry: _Entry) -> WebSearch | None:
     if not isinstance(sizes, dict) or not all(f"search_context_size_{size}" in sizes for size in _SIZES):
         return None
     low, medium, high = (_checked("search_context_cost_per_query", sizes[f"search_context_size_{s}"]) for s in _SIZES)
-    # Perplexity's request fee goes by context size and falls due on every request (reference §3).
+    # Perplexity's request fee goes by context size and falls due on every request.
     is_fee = provider == "perplexity" and not low == medium == high
     # Gemini 2 is billed per grounded prompt, Gemini 3 per query; LiteLLM marks the latter.
     is_grounding = entry.get("litellm_provider") in {"gemini", "vertex_ai-language-models"}

@@ -1,4 +1,4 @@
-"""The grammar of LiteLLM's price keys: which rate a key's name stands for (reference §1a).
+"""The grammar of LiteLLM's price keys: which rate a key's name stands for (docs/pricing.md).
 
 Comes in: a key such as `cache_read_input_token_cost_above_272k_tokens_flex`. Goes out: where its rate belongs in the
 canonical structure. Sees no values.

@@ -3,7 +3,7 @@
 Comes in: all prices, aliases and multipliers of one catalog version. Immutable apart from what it remembers; never
 reads a database, never guesses a name.
 
-Precedence (reference §6.3): an override of the organization, a global override, then the catalogs candidate by
+Precedence (docs/pricing.md): an override of the organization, a global override, then the catalogs candidate by
 candidate (LiteLLM before the genai-prices archive), then prices that their source has retired.
 """
 

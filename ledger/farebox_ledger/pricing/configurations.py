@@ -1,7 +1,7 @@
 """Which model configuration a call belongs to. Pure; decides nothing about its price.
 
 What the app says explicitly comes first, then the alias that is the requested model's name, then the organization's
-default (issue 4, model configurations).
+default (docs/price-administration.md).
 """
 
 from __future__ import annotations

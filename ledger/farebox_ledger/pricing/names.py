@@ -2,7 +2,7 @@
 
 Comes in: what an emitter or a catalog wrote. Goes out: canonical provider names and an ordered list of names to look
 up. A name is never matched by a substring, a prefix or a pattern, and a suffix such as `mini` or `lite` is never
-dropped: every candidate is looked up as a whole (reference §6.1-6.2).
+dropped: every candidate is looked up as a whole (docs/pricing.md).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def from_arn(name: str) -> ModelName:
 def fine_tuned_base(name: str) -> str:
     """Reduce a fine-tuned model to the fine-tuned price of its base: `ft:gpt-4o:acme::x1` → `ft:gpt-4o`.
 
-    Never further: the base model has another price (reference §6.2).
+    Never further: the base model has another price.
     """
     return ":".join(name.split(":", 2)[:2]) if name.startswith("ft:") else name
 

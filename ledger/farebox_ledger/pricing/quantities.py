@@ -2,7 +2,7 @@
 
 Comes in: a `Usage` and the plan that says which parts have a rate of their own. Goes out: the parts, each with the
 dimension whose rate prices it. A part without such a rate stays inside its parent. Inconsistent counts are billed by
-their totals and said to be invalid (architecture §5, tokens).
+their totals and said to be invalid (docs/pricing.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quotes: the same objects for the command, the API and tests (contract §2).
+"""Quotes: the same objects for the command, the API and tests.
 
 Comes in: one JSON object that names a model and a usage. Goes out: one JSON object with the cost and its lines, or an
 error that names the field. Counts are read as the pipeline reads them, so a quote is what a booked row would cost.

@@ -56,7 +56,7 @@ FLAT_FEES: Final = frozenset({"requests", "web_searches"})
 class Band(msgspec.Struct, frozen=True):
     """Rates of a request whose total input is beyond `above_tokens`: a cliff, they hold for the whole request.
 
-    A dimension that the band does not list keeps the rate of the band below (LiteLLM's rule, reference §3).
+    A dimension that the band does not list keeps the rate of the band below (LiteLLM's rule).
     """
 
     above_tokens: int

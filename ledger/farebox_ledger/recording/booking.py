@@ -18,7 +18,7 @@ from farebox_ledger.store.writing import LEASE_US, Booking, book, lease_writer_s
 from farebox_ledger.usage import UsageEvent
 
 MAX_CALLS: Final = 500
-"""The most that one transaction books (architecture §5, SQLite sharing)."""
+"""The most that one transaction books; SQLite's other writers wait for it."""
 
 _Key: TypeAlias = tuple[int, bytes]
 

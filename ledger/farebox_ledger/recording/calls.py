@@ -33,7 +33,7 @@ Amount: TypeAlias = Annotated[
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_FIRST: Final = datetime(2020, 1, 1, tzinfo=UTC)  # as for spans (architecture §5, time)
+_FIRST: Final = datetime(2020, 1, 1, tzinfo=UTC)  # as for spans
 _AHEAD_US: Final = 86_400_000_000
 _SECONDS: Final = ("input_seconds", "output_seconds")
 

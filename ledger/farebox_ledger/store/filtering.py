@@ -1,4 +1,4 @@
-"""The filters of usage rows (contract §6), as conditions on the rows and on the sums beside them.
+"""The filters of usage rows, as conditions on the rows and on the sums beside them.
 
 A `UsageFilter` comes in, SQL conditions go out; lists and summaries share them, so that both choose the same rows.
 """

@@ -18,7 +18,7 @@ from farebox_ledger.store.timeline import days_from
 
 FOLDED_SLOT: Final = 0
 FOLD_ROWS: Final = 500
-"""Rows in one step; SQLite's other writers wait while they are folded (architecture §5)."""
+"""Rows in one step; SQLite's other writers wait while they are folded."""
 
 
 class SplitDay(NamedTuple):

@@ -22,7 +22,7 @@ KEY_SCOPES: Final = (
     "ingest", "usage:read", "usage:read:own", "usage:write", "prices:read", "prices:write", "credits:read",
     "credits:write", "budgets:read", "budgets:write", "export", "admin",
 )  # fmt: skip
-"""What a key can be allowed to do (contract §6)."""
+"""What a key can be allowed to do (docs/administration.md)."""
 
 _ALPHABET: Final = string.ascii_letters + string.digits
 

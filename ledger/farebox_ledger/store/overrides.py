@@ -258,7 +258,7 @@ def _provider(text: str) -> str:
 def _drafted_rates(provider: str, draft: OverrideDraft) -> Rates:
     return Rates(
         tiers=_tiers(draft.prices, draft.bands, draft.tiers, draft.unit),
-        threshold_inclusive=provider == "x_ai",  # its thresholds are reached, not crossed (reference §3)
+        threshold_inclusive=provider == "x_ai",  # its thresholds are reached, not crossed
         free=draft.free,
         inherits=draft.inherit,
     )

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, delete, select, t
 from farebox_ledger.store.schema import booked_batches, jobs
 
 PRUNE_ROWS: Final = 500
-"""Rows in one step; SQLite's other writers wait while they are deleted (architecture §5)."""
+"""Rows in one step; SQLite's other writers wait while they are deleted."""
 
 
 def prune_batches(connection: Connection, before_us: int, limit: int = PRUNE_ROWS) -> int:

@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 SCAN_ROWS: Final = 200_000
-"""How many rows a request looks at for a filter without an index (architecture §5, indexes)."""
+"""How many rows a request looks at for a filter without an index (docs/scale.md)."""
 
 MAX_PAGE: Final = 10_000
 

@@ -1,4 +1,4 @@
-"""Pieces of SQL text for the hot statements, which go to the driver as they are, with tuples (architecture §5)."""
+"""Pieces of SQL text for the hot statements, which go to the driver as they are, with tuples (docs/adr/007)."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_the_shipped_catalogs_differ_on_a_third_of_their_common_models(shipped: 
 @pytest.mark.parametrize(
     "known",
     [
-        # Reference §9: an alias that was repointed, an in-region premium, a tier that genai-prices lacks.
+        # An alias that was repointed, an in-region premium, a tier that genai-prices lacks.
         Disagreement("x_ai", "grok-code-fast-1", "standard", 0, "input_tokens", "0.000001", "0.0000002"),
         Disagreement("mistral_ai", "mistral-large-latest", "standard", 0, "input_tokens", "0.0000005", "0.000002"),
         Disagreement("aws.bedrock", "anthropic.claude-opus-5", "standard", 0, "input_tokens", "0.000005", "0.0000055"),

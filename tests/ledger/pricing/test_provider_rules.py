@@ -196,10 +196,10 @@ CASES = [
     Case("batch not listed, Mistral pricing 2026-11", "mistral_ai", "mistral-large-latest",
          {"batch": True, "input_tokens": 1000}, "0.00025", "assumed"),
     # 500 x $1/M, listed, + 500 x half of $0.50/M, documented
-    Case("cached tokens in a batch, OpenAI pricing 2026-11 (reference §9.4)", "openai", "gpt-4.1",
+    Case("cached tokens in a batch, OpenAI pricing 2026-11", "openai", "gpt-4.1",
          {"batch": True, "input_tokens": 1000, "cache_read_input_tokens": 500}, "0.000625", "assumed"),
     # 1,000 x $3/M: what is known without the context size
-    Case("request fee without context size, Perplexity (reference §9.9)", "perplexity", "sonar-pro",
+    Case("request fee without context size, Perplexity", "perplexity", "sonar-pro",
          {"input_tokens": 1000}, "0.003", "partial"),
 ]  # fmt: skip
 
