@@ -1,4 +1,4 @@
-"""Which spans of a trace are billed: a pure function of the set of its generative-AI spans (collector.md §5).
+"""Which spans of a trace are billed: a pure function of the set of its generative-AI spans.
 
 All events of one trace come in, new ones and those in the books, in any order; one verdict each goes out. Nothing
 else decides: no clock, no arrival, no price. So any order and any batching of the same spans ends in the same bill.

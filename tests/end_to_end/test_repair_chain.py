@@ -1,4 +1,4 @@
-"""The repair of a model that nobody knew, from its first span to its price: the story of issue 4, point 5."""
+"""The repair of a model that nobody knew, from its first span to its price."""
 
 from __future__ import annotations
 

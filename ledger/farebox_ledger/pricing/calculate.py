@@ -42,7 +42,7 @@ def calculate(match: Match, request: PricingRequest) -> Charge:
     """Charge a call at the price that was found for it.
 
     Token counts overlap as in OTel and are split here. The tier is the served one; long-context bands go by the total
-    input, cached tokens included, and hold for the whole request (reference §3, §6.4-6.6); a sum of calls is in none.
+    input, cached tokens included, and hold for the whole request (docs/pricing.md); a sum of calls is in none.
     """
     compiled = match.compiled
     if compiled.rates.free:

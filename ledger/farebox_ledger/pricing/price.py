@@ -92,8 +92,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Which second-best prices may be used, whether a provider's own word outweighs ours, and what bills besides calls.
 
     A charge from the archive or from a retired price is `assumed`, never plainly billed. With `stated_cost_bills` a
-    call costs what its provider states, where it does (issue 4, point 7). With `aggregate_only_bills` usage that only a
-    container tells, such as a remote agent, is `assumed` instead of unpriced (collector.md §5, rule 6).
+    call costs what its provider states, where it does. With `aggregate_only_bills` usage that only a
+    container tells, such as a remote agent, is `assumed` instead of unpriced (docs/repair.md).
     """
 
     use_archive: bool = True
