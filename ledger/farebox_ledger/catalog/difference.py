@@ -25,7 +25,7 @@ MAX_REMOVED: Final = Decimal("0.10")
 """A revision that removes a larger share of the prices waits for approval (docs/price-administration.md)."""
 
 MAX_MOVE: Final = Decimal(5)
-"""A revision that moves a price by more than this factor, up or down, waits for approval (docs/price-administration)."""
+"""A revision that moves a price by a larger factor, up or down, waits for approval (docs/price-administration.md)."""
 
 _MAX_NAMED: Final = 5
 
