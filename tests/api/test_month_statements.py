@@ -10,7 +10,7 @@ from farebox_ledger.charges import change_charges
 from farebox_ledger.store.engine import transaction
 from tests.api.conftest import Api
 from tests.api.test_usage import booked
-from tests.ledger.store.bookings import EVERYBODY, booking, priced, unpriced
+from tests.ledger.store.bookings import EVERYBODY, at, booking, priced, unpriced
 
 PATH = "/v1/organizations/acme/months/2026-03/statement"
 
@@ -29,12 +29,31 @@ def test_a_statement_stays_as_it_was_after_new_prices_and_late_rows(api: Api) ->
         {"currency": "EUR", "requests": 1, "cost": "0.0045", "list_cost": "0.0045"},
         {"currency": "USD", "requests": 1, "cost": "0.0045", "list_cost": "0.0045"},
     ]
-    assert (first["is_over"], first["is_complete"], first["unpriced_rows"]) == (True, False, 1)
+    assert (first["is_over"], first["is_complete"], first["requests"], first["unpriced_rows"]) == (True, False, 3, 1)
     assert [(line["model"], line["requests"], line["cost"]) for line in api.json(PATH)["lines"]] == [
         ("gpt-4o", 2, "0.004500000002"),
         ("gpt-4o", 1, "0.0045"),
         ("gpt-4o", 1, None),
     ]
+
+
+def test_the_month_is_that_of_usage_and_the_moment_that_of_reception(api: Api) -> None:
+    last_us, next_us = at("2026-03-31T23:59:59.999999Z"), at("2026-04-01T00:00:00Z")
+    late_us = at("2026-05-01T09:00:00Z")
+    booked(
+        api,
+        booking(1, occurred_at_us=last_us, received_at_us=next_us),
+        booking(2, occurred_at_us=last_us, received_at_us=late_us),
+        booking(3, occurred_at_us=next_us, received_at_us=next_us),
+    )
+
+    counts = {
+        moment: api.json(PATH, as_of=moment)["requests"]
+        for moment in ("2026-03-31T23:59:59.999999Z", "2026-04-01T00:00:00Z", "2026-05-01T09:00:00Z")
+    }
+
+    assert list(counts.values()) == [0, 1, 2]
+    assert api.json("/v1/organizations/acme/months/2026-03")["requests"] == 2
 
 
 @pytest.mark.parametrize(

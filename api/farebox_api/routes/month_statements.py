@@ -38,8 +38,11 @@ def statement(
 ) -> StatementAnswer:
     """State what a month in UTC had come to at a moment: the same answer however often it is asked for again.
 
-    It holds the calls that had been received by `as_of`, with the charges that they had then. Prices and rows that
-    came later are in a later statement. Every row of the month is read, so it takes longer than the month's summary.
+    The month is that of usage: calls that ended in it, whenever they were received. `as_of` is the moment of knowledge:
+    of these calls the ones that a collector had received by then (`received_at`), with the charges that they had then.
+    Calls that came later, also of this month, and later prices are in a later statement. A call that a collector had
+    received and not booked yet when the statement was first asked for is in it the next time: ask for a month some
+    time after `as_of`. Every row of the month is read, so it takes longer than the month's summary.
     """
     number = month_number("month", month)
     now_us = time.time_ns() // 1000

@@ -41,9 +41,10 @@ class StatementTotalAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatementAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A month as the books stood at `as_of`.
+    """A month of usage as the books stood at `as_of`.
 
-    `is_over`: the month had ended by then. `is_complete`: no row was unpriced or partly priced.
+    `is_over`: the month had ended by then. `is_complete`: no row was unpriced or partly priced. `requests` counts the
+    calls of all lines, those without a currency among them.
     """
 
     organization: str
@@ -51,6 +52,7 @@ class StatementAnswer(msgspec.Struct, frozen=True, kw_only=True):
     as_of: Timestamp
     is_over: bool
     is_complete: bool
+    requests: Count
     unpriced_rows: Count
     totals: Annotated[list[StatementTotalAnswer], Meta(description="One for each currency; they are never added.")]
     lines: Annotated[list[StatementLineAnswer], Meta(description="The most expensive first.")]
@@ -66,6 +68,7 @@ def statement_answer(
         as_of=timestamp(as_of_us),
         is_over=is_over,
         is_complete=not any(line.billing_status in ("unpriced", "partial") for line in lines),
+        requests=sum(line.requests for line in lines),
         unpriced_rows=sum(line.requests for line in lines if line.billing_status == "unpriced"),
         totals=_totals(lines),
         lines=[_line(line) for line in lines],
