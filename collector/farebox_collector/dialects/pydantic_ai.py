@@ -1,7 +1,8 @@
 """Pydantic AI and Logfire: the conventions, with more parts under `gen_ai.usage.details` and an estimated cost.
 
-The sums of an agent's run stand under `gen_ai.aggregated_usage` on purpose, and what Logfire has seen of a stream so
-far under `gen_ai.usage.partial`: neither is a call's usage (pydantic-ai-slim 2.68.0, usage.py, _instrumentation.py).
+The sums of an agent's run stand under `gen_ai.aggregated_usage` on purpose: the span that carries them is a container,
+and they are its control total. What Logfire has seen of a stream so far stands under `gen_ai.usage.partial` and is no
+usage (pydantic-ai-slim 2.68.0, capabilities/instrumentation.py; usage.py).
 """
 
 from __future__ import annotations

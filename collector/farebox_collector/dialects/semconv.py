@@ -61,8 +61,15 @@ _CACHE_WRITE_SPLIT: Final[dict[str, CacheTtl]] = {
     "farebox.usage.cache_write_12h.input_tokens": "12h",
 }
 _SEARCH_CONTEXT_SIZE: Final = "farebox.usage.search_context_size"
-_AGGREGATE_INPUT: Final = "gen_ai.aggregated_usage.input_tokens"
-_AGGREGATE_OUTPUT: Final = "gen_ai.aggregated_usage.output_tokens"
+_AGGREGATE: Final = "gen_ai.aggregated_usage."
+"""Sums of an agent's run, by names of their own lest they be added to those of its calls (Pydantic AI, Upsonic)."""
+_AGGREGATE_INPUT: Final = f"{_AGGREGATE}input_tokens"
+_AGGREGATE_OUTPUT: Final = f"{_AGGREGATE}output_tokens"
+_SUMS: Final = {
+    key.replace("gen_ai.usage.", _AGGREGATE): key
+    for key in (*_COUNTS, *_CACHE_WRITE_TOTALS)
+    if key.startswith("gen_ai.usage.")
+}
 _NAMES: Final = (
     "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system", "gen_ai.request.model", "gen_ai.response.model",
     "gen_ai.response.id", "server.address",
@@ -72,7 +79,7 @@ _CACHE_WRITE_KEYS: Final = frozenset((*_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT)
 USAGE_KEYS: Final = frozenset((*_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT))
 KEYS: Final = frozenset((
     *_COUNTS, *_OLD_COUNTS, *_AMOUNTS, *_CACHE_WRITE_TOTALS, *_CACHE_WRITE_SPLIT, _SEARCH_CONTEXT_SIZE,
-    _AGGREGATE_INPUT, _AGGREGATE_OUTPUT, *_NAMES,
+    *_SUMS, *_NAMES,
 ))  # fmt: skip
 
 
@@ -83,6 +90,7 @@ class _Shape(msgspec.Struct, frozen=True):
     counts: tuple[tuple[str, str], ...]
     amounts: tuple[tuple[str, str], ...]
     has_cache_writes: bool
+    sums: tuple[tuple[str, str], ...]  # (attribute, the one that a call has instead)
 
 
 @lru_cache(maxsize=1024)
@@ -93,11 +101,15 @@ def _shape(keys: tuple[str, ...]) -> _Shape:
         counts=tuple((key, _COUNTS[key]) for key in keys if key in _COUNTS),
         amounts=tuple((key, _AMOUNTS[key]) for key in keys if key in _AMOUNTS),
         has_cache_writes=not _CACHE_WRITE_KEYS.isdisjoint(keys),
+        sums=tuple((key, _SUMS[key]) for key in keys if key in _SUMS),
     )
 
 
 def read_usage(attributes: Attributes) -> tuple[Usage, bool]:
-    """Read the quantities: (usage, was any of them unusable)."""
+    """Read the quantities: (usage, was any of them unusable).
+
+    The sums of an agent's run count where nothing else is told.
+    """
     quantities: dict[str, Any] = {}
     is_clamped = False
     shape = _shape(tuple(attributes))
@@ -119,6 +131,8 @@ def read_usage(attributes: Attributes) -> tuple[Usage, bool]:
         is_clamped |= is_unusable
         if writes is not None:
             quantities["cache_write_input_tokens"] = writes
+    if shape.sums and not quantities:
+        return read_usage({key: attributes[told] for told, key in shape.sums})
     if (size := attributes.get(_SEARCH_CONTEXT_SIZE)) in ("low", "medium", "high"):
         quantities["search_context_size"] = size
     return Usage(**quantities), is_clamped

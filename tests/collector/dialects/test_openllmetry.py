@@ -157,7 +157,8 @@ def test_opentelemetry_s_own_package_of_a_similar_name_is_another_emitter() -> N
 )  # fmt: skip
 def test_providers_of_older_versions_are_those_of_today(system: str, provider: str | None) -> None:
     older: dict[str, AttributeValue] = {
-        "gen_ai.system": system, "llm.request.type": "chat", "gen_ai.request.model": "m", "gen_ai.usage.prompt_tokens": 7,
+        "gen_ai.system": system, "llm.request.type": "chat", "gen_ai.request.model": "m",
+        "gen_ai.usage.prompt_tokens": 7,
     }  # fmt: skip
 
     assert read(older, scope=ANTHROPIC).provider == provider

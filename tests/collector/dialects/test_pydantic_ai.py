@@ -53,17 +53,34 @@ def test_the_details_of_older_versions_stand_in() -> None:
     assert read(older, scope="pydantic-ai").usage == USAGE
 
 
-def test_an_agent_s_run_is_a_container_without_usage() -> None:
+def test_an_agent_s_run_is_a_container_with_its_sums() -> None:
     run: dict[str, AttributeValue] = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.name": "agent",
         "gen_ai.aggregated_usage.input_tokens": 12_020,
         "gen_ai.aggregated_usage.output_tokens": 400,
+        "gen_ai.aggregated_usage.cache_read.input_tokens": 10_000,
+        "gen_ai.aggregated_usage.cache_creation.input_tokens": 2000,
+        "gen_ai.aggregated_usage.details.reasoning_tokens": 160,
     }
 
     event = read(run, scope="pydantic-ai", kind=1)
 
-    assert (event.kind, event.usage) == ("container", Usage())
+    assert (event.kind, event.usage) == (
+        "container",
+        Usage(
+            input_tokens=12_020,
+            output_tokens=400,
+            cache_read_input_tokens=10_000,
+            cache_write_input_tokens={"unsplit": 2000},
+        ),
+    )
+
+
+def test_the_sums_of_a_run_never_stand_before_its_own_counts() -> None:
+    event = read(CHAT | {"gen_ai.aggregated_usage.input_tokens": 99_999}, scope="pydantic-ai")
+
+    assert (event.kind, event.usage) == ("container", USAGE)
 
 
 def test_an_agent_s_run_of_older_versions_is_a_container_with_its_sums() -> None:
