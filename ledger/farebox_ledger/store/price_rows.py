@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from sys import intern
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +16,9 @@ from farebox_ledger.store.schema import prices
 
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 _decode_rates: Final = msgspec.json.Decoder(Rates).decode
+
+_REPEATED: Final = ("source", "provider", "model", "currency", "mode", "source_url")
+"""The texts of a price that others have as well."""
 
 _WITHDRAWN: Final = select(price_override_terms.c.id).where(price_override_terms.c.withdrawn_at_us.is_not(None))
 
@@ -29,15 +34,23 @@ def insert_prices(connection: Connection, added: Sequence[Price], revision_id: s
         connection.execute(insert(prices), [{**_row(price), "revision_id": revision_id} for price in added])
 
 
-def read_prices(connection: Connection, *conditions: ColumnElement[bool]) -> Iterable[Price]:
-    """Read the prices that meet all conditions, in no promised order."""
-    return (price_of(row) for row in connection.execute(SELECT_PRICES.where(*conditions)))
+def read_prices(connection: Connection, *conditions: ColumnElement[bool]) -> Iterator[Price]:
+    """Read the prices that meet all conditions, in no promised order.
+
+    Equal rates become one object, equal names too: of three prices of a catalog two repeat what another one says, and
+    a book of them lives as long as its process.
+    """
+    rates_of = cache(_decode_rates)
+    for row in connection.execute(SELECT_PRICES.where(*conditions)):
+        yield price_of(row, rates_of)
 
 
-def price_of(row: Row[Any]) -> Price:
+def price_of(row: Row[Any], rates_of: Callable[[str], Rates] = _decode_rates) -> Price:
     """Read one row of `SELECT_PRICES`."""
     fields = dict(row._mapping)
-    fields["rates"] = _decode_rates(fields["rates"])
+    for name in _REPEATED:
+        fields[name] = fields[name] and intern(fields[name])
+    fields["rates"] = rates_of(fields["rates"])
     fields["retired"] = bool(fields["retired"])
     return Price(**fields)
 
