@@ -22,11 +22,19 @@ from farebox_ledger.store.schema import AMOUNTS, MEASURES, USAGE_MEASURES, usage
 from farebox_ledger.store.scope import Scope, narrowed
 from farebox_ledger.store.statements import organizations_in
 from farebox_ledger.store.summary_cells import DIMENSIONS, Cells, Question, read_cells
-from farebox_ledger.store.timeline import Bucket, bucket_bounds, day_start_us, month_days, zone
+from farebox_ledger.store.timeline import DAY_US, HOUR_US, Bucket, bucket_bounds, day_start_us, month_days, zone
 from farebox_ledger.usage import QUANTITIES, day_of
 
 MAX_BUCKETS: Final = 10_000
 """More than a year of hours; a finer or longer series is asked for in parts."""
+
+_FIRST_US: Final = day_start_us(20200101)
+_SHORTEST_US: Final = {
+    "hour": HOUR_US,
+    "day": 23 * HOUR_US,
+    "week": 7 * DAY_US - HOUR_US,
+    "month": 28 * DAY_US - HOUR_US,
+}
 
 
 class SummaryQuery(msgspec.Struct, kw_only=True):
@@ -119,7 +127,8 @@ def summarize(connection: Connection, scope: Scope, query: SummaryQuery) -> Summ
     """
     scope = narrowed(scope, query.filter.org_id)
     _validate(query)
-    question = _question(scope, query)
+    newest_us = data_through_us(connection, scope)
+    question = _question(scope, query)._replace(filled=_filled(newest_us))
     cells = read_cells(connection, question)
     starts = question.bounds if query.bucket != "none" else None
     groups = _groups(cells, question.dimensions, starts)
@@ -128,7 +137,7 @@ def summarize(connection: Connection, scope: Scope, query: SummaryQuery) -> Summ
     return Summary(
         groups=shown,
         is_complete=_is_complete(groups),
-        data_through_us=data_through_us(connection, scope),
+        data_through_us=newest_us,
         is_truncated=len(shown) < len(groups),
     )
 
@@ -211,8 +220,13 @@ def _question(scope: Scope, query: SummaryQuery) -> Question:
     return Question(scope, asked, query.group_by, bounds)
 
 
+def _filled(newest_us: int | None) -> tuple[int, int]:
+    """Name the whole days outside of which there are no rows; what claims to be older is not booked."""
+    return _FIRST_US, _FIRST_US if newest_us is None else (newest_us // DAY_US + 1) * DAY_US
+
+
 def _refuse_many_buckets(range_us: int, bucket: Bucket) -> None:
-    shortest_us = {"hour": 3_600_000_000, "day": 23 * 3_600_000_000}.get(bucket)
+    shortest_us = _SHORTEST_US.get(bucket)
     if shortest_us is not None and range_us > MAX_BUCKETS * shortest_us:
         raise InvalidInput("bucket", f"the range has more than {MAX_BUCKETS} buckets; ask for a shorter one")
 

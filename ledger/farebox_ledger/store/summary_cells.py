@@ -18,6 +18,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
+    Row,
+    Select,
     Table,
     Text,
     and_,
@@ -74,19 +76,24 @@ Cells: TypeAlias = dict[CellKey, Sums]
 
 Stretch: TypeAlias = tuple[int, int]
 
+MAX_CELLS: Final = 100_000
+"""What one statement may answer and one summary hold, about 250 MB; sums by something like trace ids have no end."""
+
 _HOLDERS: Final = frozenset({"user", "key", "tag"})
 
 
 class Question(NamedTuple):
     """What is summed: rows of a filter in a range, by dimensions, cut at the bounds of buckets.
 
-    A range without a begin or an end is one bucket of whole days, with open ends.
+    A range without a begin or an end is one bucket of whole days, with open ends. `filled` are the whole days outside
+    of which there are no rows, in µs; None where nobody looked.
     """
 
     scope: Scope
     asked: UsageFilter
     dimensions: tuple[str, ...]
     bounds: list[int]
+    filled: Stretch | None = None
 
     @property
     def is_bucketed(self) -> bool:
@@ -106,7 +113,8 @@ def read_cells(connection: Connection, question: Question) -> Cells:
     """Sum up what is asked.
 
     Raises:
-        InvalidInput: the dimensions or filters are not in the rollups, and the range is longer than 31 days.
+        InvalidInput: the dimensions or filters are not in the rollups, and the range is longer than 31 days; or there
+            are too many groups to hold.
     """
     cells: Cells = {}
     for table, stretch in _sources(question):
@@ -114,6 +122,8 @@ def read_cells(connection: Connection, question: Question) -> Cells:
             _add_rows(connection, question, stretch, cells)
         else:
             _add_rollup(connection, question, table, stretch, cells)
+        if len(cells) > MAX_CELLS:
+            raise _too_many()
     return cells
 
 
@@ -121,16 +131,26 @@ def _sources(question: Question) -> Iterator[tuple[Table, Stretch]]:
     """Choose the table for each stretch of the range."""
     needed = (set(question.dimensions) | asked_dimensions(question.asked)) - {"organization"}
     days, quarters, rows = _divided(question)
+    parts: list[tuple[Table, list[Stretch]]]
     if needed <= set(ROLLUP_DIMENSIONS):
-        yield from ((rollup_day, stretch) for stretch in days)
-        yield from ((rollup_quarter, stretch) for stretch in quarters)
+        parts = [(rollup_day, days), (rollup_quarter, quarters)]
     elif len(needed & _HOLDERS) == 1 and needed <= _HOLDERS | {"currency"}:
-        yield from ((rollup_day_by, stretch) for stretch in days)
-        rows = _joined_stretches([*quarters, *rows])
+        parts, rows = [(rollup_day_by, days)], _joined_stretches([*quarters, *rows])
     else:
-        rows = _joined_stretches([*_days_us(days), *quarters, *rows])
+        parts, rows = [], _joined_stretches([*_days_us(days), *quarters, *rows])
     _refuse_long(rows, needed)
-    yield from ((usage_rows, stretch) for stretch in rows)
+    for table, stretches in (*parts, (usage_rows, rows)):
+        is_by_day = table in (rollup_day, rollup_day_by)
+        yield from ((table, stretch) for stretch in _filled(stretches, question.filled, is_by_day=is_by_day))
+
+
+def _filled(stretches: list[Stretch], filled: Stretch | None, *, is_by_day: bool) -> list[Stretch]:
+    """Leave out where there are no rows: a range of centuries is as cheap as what stands in it."""
+    if filled is None:
+        return stretches
+    first, last = map(day_of, filled) if is_by_day else filled
+    clipped = ((max(start, first), min(end, last)) for start, end in stretches)
+    return [(start, end) for start, end in clipped if start < end]
 
 
 def _divided(question: Question) -> _Division:
@@ -140,7 +160,7 @@ def _divided(question: Question) -> _Division:
     division = _Division([], [], [])
     for lower, upper in pairwise(question.bounds):
         _divide(max(lower, start_us), min(upper, end_us), division)
-    return _Division(division.days, _joined_stretches(division.quarters), _joined_stretches(division.rows))
+    return _Division(*map(_joined_stretches, division))
 
 
 def _divide(start_us: int, end_us: int, division: _Division) -> None:
@@ -220,12 +240,25 @@ def _add_rollup(connection: Connection, question: Question, table: Table, stretc
         )
         .group_by(*keys)
     )
-    for row in connection.execute(statement):
+    for row in _answered(connection, statement):
         bucket, values = 0, tuple(row)
         if question.is_bucketed:
             start_us = values[0] if table is rollup_quarter else day_start_us(values[0])
             bucket, values = bisect_right(question.bounds, start_us) - 1, values[1:]
         _add(cells, (bucket, tuple(value or None for value in values[: len(dimensions)])), values[len(dimensions) :])
+
+
+def _answered(connection: Connection, statement: Select[Any]) -> Sequence[Row[Any]]:
+    found = connection.execute(statement.limit(MAX_CELLS + 1)).all()
+    if len(found) > MAX_CELLS:
+        raise _too_many()
+    return found
+
+
+def _too_many() -> InvalidInput:
+    return InvalidInput(
+        "group_by", f"makes more than {MAX_CELLS} groups; ask for a shorter range, or for fewer at once"
+    )
 
 
 def _rollup_dimension(table: Table, name: str) -> ColumnElement[Any]:
@@ -258,8 +291,8 @@ def _add_rows(connection: Connection, question: Question, stretch: Stretch, cell
         if question.asked.tag is not None:
             conditions.append(columns["tag"] == bounded_name(question.asked.tag))
     dimensions = [columns[name] for name in (*question.dimensions, "currency")]
-    quarter = usage_rows.c.occurred_at_us // QUARTER_US
-    keys = [quarter, *dimensions] if question.is_bucketed else dimensions
+    unit_us = _common_unit_us(question.bounds)
+    keys = [usage_rows.c.occurred_at_us // unit_us, *dimensions] if question.is_bucketed else dimensions
     statement = (
         select(*keys, *_row_sums(connection))
         .select_from(source)
@@ -272,12 +305,21 @@ def _add_rows(connection: Connection, question: Question, stretch: Stretch, cell
         )
         .group_by(*keys)
     )
-    for row in connection.execute(statement):
+    for row in _answered(connection, statement):
         bucket, values = 0, tuple(row)
         if question.is_bucketed:
-            start_us = max(values[0] * QUARTER_US, stretch[0])
+            start_us = max(values[0] * unit_us, stretch[0])
             bucket, values = bisect_right(question.bounds, start_us) - 1, values[1:]
         _add(cells, (bucket, values[: len(dimensions)]), values[len(dimensions) :])
+
+
+def _common_unit_us(bounds: list[int]) -> int:
+    """Choose the longest time in which no bound of a bucket lies; zones are off by quarters of an hour, once by seconds.
+
+    The fewer times are told apart, the fewer sums there are.
+    """
+    units = (DAY_US, HOUR_US, QUARTER_US, 1_000_000)
+    return next(unit_us for unit_us in units if not any(bound % unit_us for bound in bounds[1:-1]))
 
 
 def _with_tags(connection: Connection) -> tuple[FromClause, ColumnElement[Any]]:

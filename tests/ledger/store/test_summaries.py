@@ -1,4 +1,6 @@
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import pairwise
 from random import Random
@@ -7,8 +9,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.event import listen, remove
 
 from farebox_ledger.errors import InvalidInput
+from farebox_ledger.store import summary_cells
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.filtering import UsageFilter
 from farebox_ledger.store.organizations import create_organization
@@ -246,6 +250,60 @@ def test_the_hour_that_comes_twice_is_two_buckets(engine: Engine) -> None:
         (at("2026-10-25T00:00:00Z"), 1),
         (at("2026-10-25T01:00:00Z"), 1),
     ]
+
+
+@pytest.mark.parametrize("tz", ["UTC", "Africa/Monrovia"])
+def test_a_range_of_decades_is_as_cheap_as_what_stands_in_it(engine: Engine, tz: str) -> None:
+    write(engine, booking(1), booking(2, occurred_at_us=at("2026-04-20T12:00:00Z")))
+    decades = (at("1970-01-01T00:00:00Z"), at("2150-01-01T00:00:00Z"))
+
+    with counted(engine) as statements:
+        groups = summary(engine, span=decades, bucket="week", tz=tz).groups
+
+    assert [group.requests for group in groups] == [1, 1]
+    assert len(statements) < 1000
+    with pytest.raises(InvalidInput, match="more than 10000 buckets"):
+        summary(engine, span=(decades[0], at("2999-01-01T00:00:00Z")), bucket="week", tz=tz)
+
+
+def test_days_of_a_year_are_one_statement(engine: Engine) -> None:
+    write(engine, booking(1))
+
+    with counted(engine) as statements:
+        summary(engine, span=(at("2025-06-01T00:00:00Z"), at("2026-06-01T00:00:00Z")), bucket="day")
+
+    assert len([statement for statement in statements if "FROM rollup_day" in statement]) == 1
+
+
+@contextmanager
+def counted(engine: Engine) -> Iterator[list[str]]:
+    """Collect the statements of a block."""
+    seen: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(" ".join(statement.split()))
+
+    listen(engine, "before_cursor_execute", note)
+    yield seen
+    remove(engine, "before_cursor_execute", note)
+
+
+def test_a_zone_that_was_off_by_seconds_has_its_days(engine: Engine) -> None:
+    span = (at("1971-01-01T00:00:00Z"), at("1971-01-03T00:00:00Z"))
+
+    assert summary(engine, span=span, bucket="day", tz="Africa/Monrovia", group_by=("action",)).groups == []
+
+
+@pytest.mark.parametrize("by", ["model", "task_id"], ids=["rollups", "rows"])
+def test_more_groups_than_can_be_held_are_refused(engine: Engine, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary_cells, "MAX_CELLS", 2)
+    write(engine, *(booking(n, priced(model=f"m{n}"), task_id=f"t{n}") for n in range(3)))
+    march = (at("2026-03-01T00:00:00Z"), at("2026-04-01T00:00:00Z"))
+
+    assert len(summary(engine, span=march, group_by=("provider",)).groups) == 1
+    with pytest.raises(InvalidInput, match="more than 2 groups") as refused:
+        summary(engine, span=march, group_by=(by,))
+    assert refused.value.field == "group_by"
 
 
 CASES: list[dict[str, Any]] = [
