@@ -314,7 +314,7 @@ def _add_rows(connection: Connection, question: Question, stretch: Stretch, cell
 
 
 def _common_unit_us(bounds: list[int]) -> int:
-    """Choose the longest time in which no bound of a bucket lies; zones are off by quarters of an hour, once by seconds.
+    """Choose the longest time in which no bound of a bucket lies; zones are off by quarter-hours, once by seconds.
 
     The fewer times are told apart, the fewer sums there are.
     """
