@@ -103,6 +103,7 @@ class CollectorConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: LogLevel = "info"
     log_format: LogFormat = "text"
 
+    max_connections: int = 1000  # to the HTTP port, and as many to the gRPC port
     header_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     keys_refresh_s: float = 3.0  # revocation acts within 5 s

@@ -9,7 +9,11 @@ import asyncio
 import logging
 import sqlite3
 import ssl
+import sys
 from pathlib import Path
+from typing import Final
+
+import msgspec
 
 from farebox_collector import dialects
 from farebox_collector.config import CollectorConfig, Tls
@@ -20,14 +24,21 @@ from farebox_collector.originals import KeepOriginal
 from farebox_collector.receiver.auth import Senders
 from farebox_collector.receiver.grpc import GrpcReceiver, GrpcServer
 from farebox_collector.receiver.health import Health
-from farebox_collector.receiver.http import HttpReceiver, HttpServer
+from farebox_collector.receiver.http import HttpReceiver
+from farebox_collector.receiver.http_server import HttpServer
 from farebox_collector.receiver.limits import Budget
 from farebox_collector.sequence import Sequences
 from farebox_collector.spans import RECEIVED_AT
 from farebox_collector.spool import Spool
 from farebox_collector.telemetry import Telemetry
 
+if sys.platform != "win32":
+    import resource
+
 logger = logging.getLogger(__name__)
+
+OTHER_FILES: Final = 256
+"""Beside connections of senders: spool, tee, database, look-ups."""
 
 
 class Reception:
@@ -88,6 +99,8 @@ class Reception:
             InvalidSetting: an address cannot be bound, or is one to which something is sent; nothing is left listening.
         """
         budget = Budget(self._config.max_inflight_bytes)
+        affordable = _affordable_connections(self._config.max_connections)
+        self._config = msgspec.structs.replace(self._config, max_connections=affordable)
         try:
             self._start_http(budget)
             self._start_grpc(budget)
@@ -162,6 +175,31 @@ class Reception:
                     variable,
                     listen,
                 )
+
+
+def _affordable_connections(wanted: int) -> int:
+    """Answer how many connections each port may hold, `wanted` or as many as the system lets this process open files.
+
+    Many systems start a process with a limit of 1,024 that it may raise. Where it may not, fewer are taken: a process
+    that cannot open a file any more cannot book either.
+    """
+    if sys.platform == "win32":
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = 2 * wanted + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= files:
+        return wanted
+    allowed = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+    affordable = max(1, (allowed - OTHER_FILES) // 2)
+    if affordable < wanted:
+        logger.warning(
+            "each port takes %d connections at once instead of %d: the system allows %d open files (ulimit -n)",
+            affordable,
+            wanted,
+            allowed,
+        )
+    return affordable
 
 
 def open_spool(folder: Path, max_bytes: int) -> Spool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -211,6 +212,27 @@ def test_a_call_that_outlasts_the_end_is_unavailable_with_a_hint(
     assert error.code() is grpc.StatusCode.UNAVAILABLE
     assert "google.rpc.retryinfo-bin" in dict(error.trailing_metadata())
     assert took_s < 5
+
+
+def test_connections_are_bounded(tmp_path: Path, sqlite_url: str) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url, max_connections=2)) as collector:
+        address = ("127.0.0.1", collector.collector.grpc_port)
+        held = [socket.create_connection(address, timeout=20) for _ in range(2)]
+        assert all(connection.recv(9) for connection in held)  # the server's settings: they are taken
+        with socket.create_connection(address, timeout=20) as third:
+            assert third.recv(9) == b""
+        for connection in held:
+            connection.close()
+        again = Client(collector.grpc_address)
+        wait_for(lambda: _is_serving(again))
+        again.channel.close()
+
+
+def _is_serving(client: Client) -> bool:
+    try:
+        return client.call(HEALTH, b"") == b"\x08\x01"
+    except grpc.RpcError:
+        return False
 
 
 def test_pings_of_exporters_are_allowed(collector: Running) -> None:

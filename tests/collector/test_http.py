@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -176,7 +178,7 @@ def test_headers_without_end_do_not_fill_the_memory(small: Running) -> None:
     connection = socket.create_connection(("127.0.0.1", small.http.port), timeout=10)
     connection.sendall(b"POST /v1/traces HTTP/1.1\r\nx: " + b"y" * 100_000)
 
-    assert connection.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert connection.recv(100).startswith(b"HTTP/1.1 431 ")
     connection.close()
 
 
@@ -251,6 +253,101 @@ def test_an_upload_that_outlasts_the_end_is_unavailable_with_a_hint(tmp_path: Pa
     assert answer.status == 503
     assert answer.headers["retry-after"] == "2"
     assert took_s < 5
+
+
+def exchanged(collector: Running, *pieces: bytes) -> http.client.HTTPResponse:
+    """Write a request as it stands, in pieces, and read the answer."""
+    with socket.create_connection(("127.0.0.1", collector.http.port), timeout=20) as opened:
+        for piece in pieces:
+            opened.sendall(piece)
+            time.sleep(0.05)
+        answer = http.client.HTTPResponse(opened)
+        answer.begin()
+        answer.read()
+    return answer
+
+
+@pytest.mark.parametrize("is_chunked", [False, True], ids=["length", "chunked"])
+def test_a_wish_for_http2_is_ignored_and_the_body_read(collector: Running, is_chunked: bool) -> None:
+    """Java's HttpClient, and so OpenTelemetry's JdkHttpSender, wishes for it on each new connection in clear text."""
+    body = calls([1, 2])
+    head = (
+        "POST /v1/traces HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: localhost\r\n"
+        "HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAAAAUAAEAABgAGAAA\r\nUpgrade: h2c\r\n"
+        f"Content-Type: {PROTOBUF}\r\n"
+    ).encode()
+    if is_chunked:
+        sent = b"%bTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (head, len(body), body)
+    else:
+        sent = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+    whole = exchanged(collector, sent)
+    in_pieces = exchanged(collector, sent[:30], sent[30:150], sent[150:-40], sent[-40:])
+
+    assert (whole.status, in_pieces.status) == (200, 200)
+    collector.wait_until_booked()
+    assert {name: collector.counters().get(name) for name in ("accepted", "rows", "duplicates")} == {
+        "accepted": 4, "rows": 2, "duplicates": 2
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500), 400),  # the greeting of TLS
+        (b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n{}", 400),
+        (b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}", 400),
+        (b"CONNECT elsewhere:443 HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", 200),
+    ],
+    ids=["tls", "length", "smuggling", "proxy", "websocket"],
+)
+def test_what_is_no_request_is_told_so_in_a_status(collector: Running, sent: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", collector.http.port), timeout=20) as opened:
+        opened.sendall(sent)
+        answer = http.client.HTTPResponse(opened)
+        answer.begin()
+        said = json.loads(answer.read())
+
+    assert answer.status == status
+    assert status == 200 or (said["code"] == 3 and said["message"])
+    assert collector.http.post(calls([1])).status == 200
+
+
+def test_a_head_says_what_a_get_would(collector: Running) -> None:
+    head = collector.http.request("HEAD", "/healthz", None, {})
+
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "15")
+
+
+def test_too_many_connections_are_a_retry_hint(tmp_path: Path, sqlite_url: str) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url, max_connections=2)) as collector:
+        held = [socket.create_connection(("127.0.0.1", collector.http.port), timeout=20) for _ in range(2)]
+        wait_for(lambda: collector.http.get("/healthz").status == 503)
+        refused = collector.http.get("/healthz")
+        for connection in held:
+            connection.close()
+        wait_for(lambda: collector.http.get("/healthz").status == 200)
+
+        assert (refused.status, refused.headers["retry-after"]) == (503, "2")
+        assert refused.json == {"code": 14, "message": "too many connections; send the request again"}
+        assert collector.http.post(calls([1])).status == 200
+
+
+def test_where_the_system_allows_few_open_files_fewer_connections_are_taken() -> None:
+    program = (
+        "import logging, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}));"
+        "from farebox_collector.reception import _affordable_connections as affordable;"
+        "logging.basicConfig(); print(affordable(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", program.format(hard=hard)], check=True, capture_output=True, text=True)
+        for hard in (1024, 4096)
+    ]
+
+    assert [one.stdout.split() for one in said] == [["384", "1024"], ["1000", "2256"]]
+    assert "each port takes 384 connections at once instead of 1000" in said[0].stderr
+    assert said[1].stderr == ""
 
 
 def test_health_readiness_and_metrics_need_no_key(tmp_path: Path, sqlite_url: str) -> None:

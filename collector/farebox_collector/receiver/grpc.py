@@ -53,6 +53,7 @@ _OPTIONS: Final = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.max_concurrent_streams", 1024),
     ("grpc.max_metadata_size", 32 * 1024),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # as long as headers may take over HTTP
 )
 
 
@@ -221,9 +222,12 @@ class GrpcServer:
         Raises:
             InvalidSetting: the address cannot be bound.
         """
-        limit = ("grpc.max_receive_message_length", config.max_body_bytes)
+        limits = (
+            ("grpc.max_receive_message_length", config.max_body_bytes),
+            ("grpc.max_allowed_incoming_connections", config.max_connections),
+        )
         self._receiver = receiver
-        self._server = grpc.aio.server(options=(*_OPTIONS, limit))
+        self._server = grpc.aio.server(options=(*_OPTIONS, *limits))
         self._server.add_generic_rpc_handlers((receiver,))
         try:
             self.port = self._bind(str(config.grpc_listen), config.tls)

@@ -1,4 +1,4 @@
-"""OTLP over HTTP: a bare ASGI application, and the uvicorn server that carries it on the collector's event loop.
+"""OTLP over HTTP: a bare ASGI application, which `http_server` carries.
 
 POST /v1/traces, /v1/logs and /v1/metrics in protobuf and JSON; GET /healthz, /readyz and /metrics without a key.
 A trailing slash is served, never redirected: the Python exporter takes a redirect for success and loses the batch.
@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import msgspec
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from farebox_collector.config import Address, CollectorConfig, Tls
-from farebox_collector.errors import InvalidSetting, Malformed, Refused, TooSlow, Unavailable, UnsupportedMedia
+from farebox_collector.config import CollectorConfig
+from farebox_collector.errors import Malformed, Refused, TooSlow, Unavailable, UnsupportedMedia
 from farebox_collector.intake import Encoding, Intake
 from farebox_collector.logs import where
 from farebox_collector.originals import KeepOriginal, Original
@@ -38,10 +33,6 @@ ExtraHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
-
-MAX_HEADER_BYTES: Final = 64 * 1024
-KEEP_ALIVE_S: Final = 75
-BACKLOG: Final = 1024
 
 _SIGNALS: Final[dict[str, Signal]] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
 _CONTENT_TYPES: Final[dict[Encoding, bytes]] = {"protobuf": b"application/x-protobuf", "json": b"application/json"}
@@ -169,7 +160,7 @@ class HttpReceiver:
             refused = _NotAllowed("this path takes GET")
         else:
             status, content_type, body = self._page(path)
-            await _send_answer(send, status, content_type, b"" if method == "HEAD" else body)
+            await _send_answer(send, status, content_type, body)  # of a HEAD the server sends the head alone
             return
         body = status_body(refused, "json")
         await _send_answer(send, refused.http_status, b"application/json", body, _extra_headers(refused))
@@ -209,135 +200,3 @@ async def _send_answer(send: Send, status: int, content_type: bytes, body: bytes
     headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with the bounds that it lacks: for headers, and for what follows a refusal."""
-
-    header_timeout_s: float = 10.0
-    max_discarded_bytes: int = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._header_bytes = 0
-        self._discarded_bytes = 0
-        self._header_timer: asyncio.TimerHandle | None = None
-        self._expect_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_header_timer()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._header_timer is not None:
-            self._header_bytes += len(data)
-            if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-                self.send_400_response("The headers are too large.")
-
-    def on_message_begin(self) -> None:
-        self._expect_headers()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._stop_header_timer()
-        self._header_bytes = 0
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        if self.cycle.response_complete:
-            # A sender that was refused may finish its upload, so that it comes to read why; but not for ever.
-            self._discarded_bytes += len(body)
-            if self._discarded_bytes > self.max_discarded_bytes:
-                self.transport.close()
-        super().on_body(body)
-
-    def _expect_headers(self) -> None:
-        self._stop_header_timer()
-        self._header_timer = self.loop.call_later(self.header_timeout_s, self.transport.close)
-
-    def _stop_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process belongs to the command that runs the collector."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-class HttpServer:
-    """Listens from `start` to `stop`."""
-
-    def __init__(self, receiver: HttpReceiver, config: CollectorConfig) -> None:
-        """Bind the socket, so that a taken port is known at once.
-
-        Raises:
-            InvalidSetting: the address cannot be bound.
-        """
-        self._socket = _bound(config.http_listen)
-        self.port: int = self._socket.getsockname()[1]
-        bounds = {"header_timeout_s": config.header_timeout_s, "max_discarded_bytes": 2 * config.max_body_bytes}
-        protocol = type("Protocol", (_Protocol,), bounds)
-        self._server = _Server(
-            uvicorn.Config(
-                receiver,
-                http=protocol,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                backlog=BACKLOG,
-                **_tls_options(config.tls),
-            )
-        )
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Accept connections; returns when the port answers."""
-        self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._socket]))
-        while not self._server.started:
-            if self._task.done():
-                self._task.result()
-            await asyncio.sleep(0)
-
-    async def stop(self, grace_s: float) -> None:
-        """Finish the requests in flight, then close; requests that take longer are asked to be sent again."""
-        self._server.config.timeout_graceful_shutdown = math.ceil(grace_s)
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-        self._socket.close()
-
-
-def _bound(listen: Address) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise InvalidSetting("FAREBOX_HTTP_LISTEN", f"{listen} cannot be used: {error}") from None
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise InvalidSetting("FAREBOX_HTTP_LISTEN", f"{listen} cannot be bound: {error.strerror}") from None
-    bound.setblocking(False)
-    return bound
-
-
-def _tls_options(tls: Tls | None) -> dict[str, Any]:
-    if tls is None:
-        return {}
-    options: dict[str, Any] = {"ssl_certfile": str(tls.cert), "ssl_keyfile": str(tls.key)}
-    if tls.client_ca is not None:
-        options |= {"ssl_ca_certs": str(tls.client_ca), "ssl_cert_reqs": 2}  # ssl.CERT_REQUIRED
-    return options
