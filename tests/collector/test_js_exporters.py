@@ -31,7 +31,10 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exporters from npm, installed beside the script."""
-    folder = tmp_path_factory.mktemp("js")
+    return with_exporters(tmp_path_factory.mktemp("js"))
+
+
+def with_exporters(folder: Path) -> Path:
     shutil.copytree(SCRIPTS, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
     install = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"]
     subprocess.run(install, cwd=folder, check=True, timeout=240)
