@@ -108,5 +108,6 @@ def running_api(engine: Engine) -> Iterator[Api]:
             create_key(connection, org_id=org_id, scopes=["admin"])[1]
             for org_id in (org_id_of("acme"), org_id_of("zenith"), None)
         ]
-    with TestClient(create_app(ApiConfig(admin_key=BOOTSTRAP_KEY), engine), raise_server_exceptions=False) as client:
+    config = ApiConfig(admin_key=BOOTSTRAP_KEY, price_sync_url="file:///nowhere/prices.json")
+    with TestClient(create_app(config, engine), raise_server_exceptions=False) as client:
         yield Api(client, engine, *keys)

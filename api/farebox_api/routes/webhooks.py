@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import Annotated, Any
 
@@ -39,7 +38,7 @@ from farebox_api.schemas.webhooks import (
     webhook_answer,
 )
 from farebox_ledger.store.budget_tables import DeliveryStatus
-from farebox_ledger.store.webhook_deliveries import list_deliveries, send
+from farebox_ledger.store.webhook_deliveries import list_deliveries, ping
 from farebox_ledger.store.webhooks import (
     change_webhook,
     create_webhook,
@@ -176,15 +175,7 @@ def pinged(books: NamedDependency[SkipValidation[Books]], webhook_id: Identity) 
     """Put a message `webhook.ping` on its way, which a worker sends within half a minute; the log shows its fate."""
     with books.writing() as (connection, scope):
         webhook = get_webhook(connection, scope, webhook_id)
-        sent = send(
-            connection,
-            webhook,
-            "webhook.ping",
-            secrets.token_hex(16),
-            {"webhook": webhook.id},
-            now_us=time.time_ns() // 1000,
-        )
-    assert sent is not None
+        sent = ping(connection, webhook, now_us=time.time_ns() // 1000)
     return delivery_answer(sent)
 
 

@@ -28,7 +28,7 @@ from farebox_ledger.credits.granting import DEFAULT_PRIORITY, MAX_PRIORITY
 from farebox_ledger.money import decimal_text, pico_text
 from farebox_ledger.store.credit_accounts import Account
 from farebox_ledger.store.credit_grants import Grant, grant_text
-from farebox_ledger.store.credit_ledger import Transaction
+from farebox_ledger.store.credit_ledger import Transaction, transaction_text
 from farebox_ledger.store.credit_tables import GrantKind, LedgerAccount, TransactionType
 
 GrantStatus: TypeAlias = Literal["scheduled", "active", "used_up", "expired", "void"]
@@ -330,7 +330,7 @@ def grant_answer(balance: GrantBalance, account: Account, organization: str, *, 
 def transaction_answer(made: Transaction, organization: str) -> TransactionAnswer:
     """Write a transaction with both its sides."""
     return TransactionAnswer(
-        id=f"ctx_{made.source_id.hex()}_{made.step}",
+        id=transaction_text(made.source_id, made.step),
         organization=organization,
         account=made.account_id,
         user=made.user_ref,

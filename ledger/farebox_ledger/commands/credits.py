@@ -40,7 +40,12 @@ from farebox_ledger.store.credit_accounts import (
     list_accounts,
 )
 from farebox_ledger.store.credit_grants import Grant, get_grant, grant_id_of, grant_text
-from farebox_ledger.store.credit_ledger import Transaction, TransactionFilter, list_transactions
+from farebox_ledger.store.credit_ledger import (
+    Transaction,
+    TransactionFilter,
+    list_transactions,
+    transaction_text,
+)
 from farebox_ledger.store.credit_tables import TransactionType
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.organizations import organization_by_slug
@@ -304,7 +309,7 @@ def _grant_answer(grant: Grant) -> dict[str, Any]:
 
 def _transaction_answer(made: Transaction) -> dict[str, Any]:
     return {
-        "id": f"ctx_{made.source_id.hex()}_{made.step}",
+        "id": transaction_text(made.source_id, made.step),
         "account": made.account_id,
         "type": made.type,
         "amount": pico_text(made.amount_pico),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Final, Literal
@@ -20,6 +21,7 @@ from farebox_ledger.credits.allocating import allocate_account, counter_account_
 from farebox_ledger.errors import Conflict, InvalidInput
 from farebox_ledger.money import MAX_AMOUNT_PICO, PICO, pico_text, to_pico
 from farebox_ledger.pricing.units import checked_decimal
+from farebox_ledger.store.audit import note, nothing_changed
 from farebox_ledger.store.credit_accounts import Account, lock_account
 from farebox_ledger.store.credit_grants import (
     Grant,
@@ -29,7 +31,7 @@ from farebox_ledger.store.credit_grants import (
     grant_text,
     insert_grant,
 )
-from farebox_ledger.store.credit_ledger import Transaction, move, transactions_of
+from farebox_ledger.store.credit_ledger import Transaction, move, transaction_text, transactions_of
 from farebox_ledger.store.credit_tables import GrantKind
 from farebox_ledger.store.scope import OrgScope, Scope
 
@@ -179,6 +181,7 @@ def void_grant(
         raise Conflict(f"the grant {grant_text(grant_id)} has ended already", conflicting_id=grant_text(grant_id))
     ended = end_grant(connection, grant, reason, at_us=now_us, expected_version=expected_version)
     allocate_account(connection, account, now_us=now_us)
+    _note(connection, grant.org_id, "void", "grant", _grant_state(ended), before=_grant_state(grant))
     return ended
 
 
@@ -225,6 +228,7 @@ def _recorded(
     scope = OrgScope(account.org_id)
     standing = find_grant(connection, scope, account.org_id, grant.grant_id)
     if standing is not None:
+        nothing_changed()
         return _same(standing, grant), False
     if transactions_of(connection, scope, account.org_id, grant.grant_id):
         raise _used(grant.external_id)
@@ -243,6 +247,7 @@ def _recorded(
         description=grant.description,
         actor=grant.actor,
     )
+    _note(connection, grant.org_id, "create", "grant", _grant_state(grant))
     return grant, True
 
 
@@ -269,6 +274,7 @@ def _taken(
         told = (first.account_id, first.type, first.amount_pico)
         if told != (account.account_id, adjustment.kind, amount_pico):
             raise _used(adjustment.external_id)
+        nothing_changed()
         return first, False
     try:
         with connection.begin_nested():
@@ -287,7 +293,35 @@ def _taken(
             )
     except IntegrityError:
         raise _used(adjustment.external_id) from None
+    _note(connection, made.org_id, "create", "adjustment", _transaction_state(made))
     return made, True
+
+
+def _note(
+    connection: Connection,
+    org_id: int,
+    action: str,
+    what: str,
+    after: Mapping[str, object],
+    *,
+    before: Mapping[str, object] | None = None,
+) -> None:
+    """Note a decision about credits in the audit log."""
+    kind = f"credit_{what}"
+    note(connection, f"{kind}.{action}", kind, str(after["id"]), org_id=org_id, before=before, after=after)
+
+
+def _grant_state(grant: Grant) -> dict[str, object]:
+    """Write a grant for the audit log, its id and amount as everybody sees them."""
+    state = msgspec.structs.asdict(grant)
+    return {"id": grant_text(state.pop("grant_id")), "amount": pico_text(state.pop("amount_pico")), **state}
+
+
+def _transaction_state(made: Transaction) -> dict[str, object]:
+    """Write a movement for the audit log, its id and amount as everybody sees them."""
+    state = msgspec.structs.asdict(made)
+    identity = transaction_text(state.pop("source_id"), state.pop("step"))
+    return {"id": identity, "amount": pico_text(state.pop("amount_pico")), **state}
 
 
 def _positive(amount: Decimal) -> int:

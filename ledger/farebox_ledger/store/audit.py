@@ -25,6 +25,9 @@ from farebox_ledger.store.statements import organizations_in
 LEFT_OUT: Final = frozenset({"key", "hash", "secret", "signing_secret", "password", "email", "user_email", "content"})
 """Members that never reach the log, at any depth."""
 
+KEY_ID: Final = "key_"
+"""How the ids of keys begin; keys themselves begin otherwise."""
+
 MAX_JSON: Final = 20_000
 """Longer states are cut to what they begin with; a bill's origin is in the books, not here."""
 
@@ -141,6 +144,13 @@ def note(
     state.noted += 1
 
 
+def nothing_changed() -> None:
+    """Say that what was asked for stands already, so that no entry is due for it."""
+    state = _ACTING.get()
+    if state is not None:
+        state.noted += 1
+
+
 def makes(kind: str) -> Callable[[Callable[Parameters, Thing]], Callable[Parameters, Thing]]:
     """Note what a function makes; its first argument is the connection."""
 
@@ -165,7 +175,10 @@ Change: TypeAlias = Callable[Concatenate[Connection, Scope, str, Parameters], Re
 def changes(
     kind: str, find: Callable[[Connection, Scope, str], object], action: str = "change"
 ) -> Callable[[Change[Parameters, Result]], Change[Parameters, Result]]:
-    """Note what a function changes or deletes, with the state before and, where it answers one, the state after."""
+    """Note what a function changes or deletes, with the state before and, where it answers one, the state after.
+
+    What it leaves as it was is not noted.
+    """
 
     def decorated(change: Change[Parameters, Result]) -> Change[Parameters, Result]:
         @wraps(change)
@@ -174,6 +187,9 @@ def changes(
         ) -> Result:
             before = find(connection, scope, identity)
             result = change(connection, scope, identity, *args, **kwargs)
+            if result is not None and result == before:
+                nothing_changed()
+                return result
             org_id = getattr(before, "org_id", None)
             note(connection, f"{kind}.{action}", kind, identity, org_id=org_id, before=before, after=result)
             return result
@@ -233,7 +249,12 @@ def _json(state: object) -> str | None:
 
 def _without_secrets(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _without_secrets(inner) for name, inner in value.items() if name not in LEFT_OUT}
+        return {name: _without_secrets(inner) for name, inner in value.items() if not _is_left_out(name, inner)}
     if isinstance(value, list | tuple):
         return [_without_secrets(inner) for inner in value]
     return value
+
+
+def _is_left_out(name: str, value: Any) -> bool:
+    """Say whether a member stays out of the log; the id of a key, unlike the key, tells whom a budget is for."""
+    return name in LEFT_OUT and not (name == "key" and isinstance(value, str) and value.startswith(KEY_ID))

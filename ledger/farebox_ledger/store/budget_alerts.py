@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from farebox_ledger.errors import NotFound
 from farebox_ledger.money import join
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.budget_tables import BudgetPeriod, ThresholdKind, budget_alerts
 from farebox_ledger.store.budgets import Budget, Threshold, amounts
 from farebox_ledger.store.engine import is_sqlite
@@ -111,6 +111,12 @@ def set_resolved(connection: Connection, alert: Alert, resolved_at_us: int | Non
     connection.execute(update(budget_alerts).where(*mine).values(resolved_at_us=resolved_at_us))
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> Alert:
+    """Read what the audit log keeps of the time before a change."""
+    return get_alert(connection, scope, identity)
+
+
+@audit.changes(_NOUN, _before, "acknowledge")
 def acknowledge(connection: Connection, scope: Scope, identity: str, by: str, *, now_us: int | None = None) -> Alert:
     """Note who has seen an alert; the first one stays.
 

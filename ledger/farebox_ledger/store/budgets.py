@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select
 from farebox_ledger.errors import Conflict, InvalidInput, NotFound, Outdated
 from farebox_ledger.money import PICO, decimal_text, join, pico_text, split
 from farebox_ledger.pricing import canonical_provider
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.budget_tables import BudgetPeriod, ThresholdKind, budgets
 from farebox_ledger.store.filtering import UsageFilter
 from farebox_ledger.store.rows import bounded_name
@@ -148,6 +148,12 @@ class BudgetedCall(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> Budget:
+    """Read what the audit log keeps of the time before a change."""
+    return get_budget(connection, scope, identity)
+
+
+@audit.makes(_NOUN)
 def create_budget(connection: Connection, scope: Scope, draft: BudgetDraft, *, now_us: int | None = None) -> Budget:
     """Make a budget of the scope's organization.
 
@@ -182,6 +188,7 @@ def create_budget(connection: Connection, scope: Scope, draft: BudgetDraft, *, n
     return get_budget(connection, scope, identity)
 
 
+@audit.changes(_NOUN, _before)
 def change_budget(
     connection: Connection,
     scope: Scope,
@@ -205,6 +212,7 @@ def change_budget(
     return get_budget(connection, scope, identity)
 
 
+@audit.changes(_NOUN, _before, "delete")
 def delete_budget(
     connection: Connection,
     scope: Scope,

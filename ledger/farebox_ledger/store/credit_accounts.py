@@ -20,6 +20,7 @@ from farebox_ledger.errors import Conflict, InvalidInput, NotFound
 from farebox_ledger.money import decimal_text
 from farebox_ledger.pricing.currencies import checked_currency
 from farebox_ledger.pricing.units import checked_decimal
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.credit_tables import OWNER_KINDS, credit_accounts
 from farebox_ledger.store.engine import is_sqlite
 from farebox_ledger.store.rows import POSITION, RowValues, bounded_name
@@ -116,7 +117,9 @@ def create_account(
         raise Conflict(
             f"there is an account in {currency} of this owner: {identity}", conflicting_id=identity
         ) from None
-    return get_account(connection, scope, org_id, str(values["account_id"]))
+    made = get_account(connection, scope, org_id, str(values["account_id"]))
+    note(connection, "credit_account.create", "credit_account", made.account_id, org_id=org_id, after=made)
+    return made
 
 
 def account_id_of(org_id: int, owner_key: str, currency: str) -> str:

@@ -142,6 +142,11 @@ def transactions_of(connection: Connection, scope: Scope, org_id: int, source_id
     return [_transaction(row) for row in connection.execute(of_it)]
 
 
+def transaction_text(source_id: bytes, step: int) -> str:
+    """Write a movement's outward id."""
+    return f"ctx_{source_id.hex()}_{step}"
+
+
 def sums_by_type(connection: Connection, account: Account, *, as_of_us: int) -> dict[TransactionType, int]:
     """Sum an account's movements up to a moment, inclusive, in pico-credits for each type; their sum is the balance."""
     units, pico = summed(_OF.amount_pico)

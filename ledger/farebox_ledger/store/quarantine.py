@@ -35,6 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from farebox_ledger.errors import Conflict, NotFound
+from farebox_ledger.store.audit import note, nothing_changed
 from farebox_ledger.store.engine import is_sqlite
 from farebox_ledger.store.schema import Big, checked_one_of, key, metadata, required, usage_rows
 from farebox_ledger.store.scope import Scope, require, within
@@ -99,6 +100,9 @@ quarantined_spans = Table(
 
 _TABLE: Final = quarantined_spans
 _INSERTS: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+_NOTED: Final = ("reason", "detail", "received_at_us", "ended_at_us", "state", "stated_end_us", "outcome", "usage_day")
+"""What the audit log keeps of a span."""
 
 Place: TypeAlias = tuple[int, bytes]
 """Where a list goes on: time of arrival and id of the last one shown."""
@@ -205,6 +209,7 @@ def request_replay(
     """
     found = quarantined_span(connection, scope, quarantine_id)
     if found.state in _SETTLED:
+        nothing_changed()
         return found
     if found.span is None:
         raise Conflict("nothing of this span could be read, so there is nothing to replay; it can only be deleted")
@@ -213,7 +218,9 @@ def request_replay(
         .where(*_is(scope, quarantine_id), _TABLE.c.state.not_in(_SETTLED))
         .values(state="requested", stated_end_us=stated_end_us, outcome=None, changed_at_us=_now_us())
     )
-    return quarantined_span(connection, scope, quarantine_id)
+    asked = quarantined_span(connection, scope, quarantine_id)
+    _note(connection, "replay", before=found, after=asked)
+    return asked
 
 
 def delete_quarantined(connection: Connection, scope: Scope, quarantine_id: bytes) -> None:
@@ -222,8 +229,27 @@ def delete_quarantined(connection: Connection, scope: Scope, quarantine_id: byte
     Raises:
         NotFound: it does not exist in the scope.
     """
+    found = quarantined_span(connection, scope, quarantine_id)
     if connection.execute(delete(_TABLE).where(*_is(scope, quarantine_id))).rowcount == 0:
         raise NotFound("quarantined span", quarantine_id.hex())
+    _note(connection, "delete", before=found)
+
+
+def _note(
+    connection: Connection, action: str, *, before: QuarantinedSpan, after: QuarantinedSpan | None = None
+) -> None:
+    """Note what somebody decided about a span, without what it holds."""
+    states = [None if one is None else {name: getattr(one, name) for name in _NOTED} for one in (before, after)]
+    identity = before.quarantine_id.hex()
+    note(
+        connection,
+        f"quarantine.{action}",
+        "quarantined_span",
+        identity,
+        org_id=before.org_id,
+        before=states[0],
+        after=states[1],
+    )
 
 
 def requested_replay(connection: Connection) -> QuarantinedSpan | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
+from secrets import token_hex
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, Row, delete, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from farebox_ledger.store import subjects
+from farebox_ledger.store.audit import note
 from farebox_ledger.store.budget_tables import SYSTEM, DeliveryStatus, webhook_deliveries, webhooks
 from farebox_ledger.store.engine import is_sqlite
 from farebox_ledger.store.scope import Scope, within
@@ -115,6 +117,15 @@ def send(
     write = insert(webhook_deliveries).values(values).on_conflict_do_nothing().returning(*webhook_deliveries.columns)
     row = connection.execute(write).one_or_none()
     return None if row is None else _delivery(row)
+
+
+def ping(connection: Connection, webhook: Webhook, *, now_us: int) -> Delivery:
+    """Put a message on its way that tells nothing, to try a webhook."""
+    sent = send(connection, webhook, "webhook.ping", token_hex(16), {"webhook": webhook.id}, now_us=now_us)
+    assert sent is not None, "no other ping has this name"
+    after = {"delivery": sent.id, "message": sent.message_id}
+    note(connection, "webhook.ping", "webhook", webhook.id, org_id=webhook.org_id, after=after)
+    return sent
 
 
 def utc_text(time_us: int) -> str:

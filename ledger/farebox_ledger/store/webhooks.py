@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
 
 from farebox_ledger.errors import InvalidInput, NotFound, Outdated
-from farebox_ledger.store import subjects
+from farebox_ledger.store import audit, subjects
 from farebox_ledger.store.budget_tables import SYSTEM, webhooks
 from farebox_ledger.store.scope import OrgScope, Scope, within
 from farebox_ledger.store.subjects import Position, Subject
@@ -85,9 +85,17 @@ def create_webhook(connection: Connection, scope: Scope, draft: WebhookDraft, *,
     }
     at_us = subjects.now_us() if now_us is None else now_us
     connection.execute(insert(webhooks).values(**values, created_at_us=at_us, updated_at_us=at_us))
-    return Signed(get_webhook(connection, scope, identity), secret)
+    made = get_webhook(connection, scope, identity)
+    audit.note(connection, f"{_NOUN}.create", _NOUN, made.id, org_id=made.org_id, after=made)
+    return Signed(made, secret)
 
 
+def _before(connection: Connection, scope: Scope, identity: str) -> Webhook:
+    """Read what the audit log keeps of the time before a change."""
+    return get_webhook(connection, scope, identity)
+
+
+@audit.changes(_NOUN, _before)
 def change_webhook(
     connection: Connection,
     scope: Scope,
@@ -118,6 +126,7 @@ def change_webhook(
     return get_webhook(connection, scope, identity)
 
 
+@audit.changes(_NOUN, _before, "delete")
 def delete_webhook(
     connection: Connection,
     scope: Scope,
