@@ -62,6 +62,23 @@ def test_a_key_is_shown_once_and_opens_what_its_scopes_say(api: Api) -> None:
     assert body["key"] not in str(listed)
 
 
+def test_a_walk_through_the_pages_meets_every_key_once_with_its_limit(api: Api) -> None:
+    limits = [None, 7, None, 8, 9]
+    made = [
+        api.post("/v1/api-keys", {"scopes": ["ingest"]} | ({} if limit is None else {"requests_per_minute": limit}))
+        for limit in limits
+    ]
+    assert [answer.json()["requests_per_minute"] for answer in made] == limits
+
+    pages = walk(api, "/v1/api-keys", 2)
+
+    assert [len(page) for page in pages] == [2, 2, 2]
+    mine = [(item["id"], item["requests_per_minute"]) for page in pages for item in page]
+    assert mine[1:] == [(answer.json()["id"], limit) for answer, limit in zip(made, limits, strict=True)]
+    assert walk(api, "/v1/api-keys", 500, api.system_key, organization="acme") == [[*pages[0], *pages[1], *pages[2]]]
+    assert api.get("/v1/api-keys", organization="zenith").status_code == 404
+
+
 def test_a_system_key_has_to_say_whose_key_it_makes(api: Api) -> None:
     for body in ({"scopes": ["ingest"]}, {"scopes": ["ingest"], "organization": "acme", "system": True}):
         response = api.post("/v1/api-keys", body, api.system_key)

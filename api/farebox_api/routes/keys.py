@@ -13,12 +13,12 @@ from farebox_api.auth import Caller, requires
 from farebox_api.bodies import read
 from farebox_api.errors import Fault, Forbidden, InvalidRequest
 from farebox_api.idempotency import SHOWN_ONCE
-from farebox_api.paging import CursorCodec, page_after
+from farebox_api.paging import CursorCodec
 from farebox_api.parameters import time_us
 from farebox_api.problems import problem_responses
-from farebox_api.routes.queries import Cursor, Limit
+from farebox_api.routes.queries import Cursor, Limit, OrganizationName
 from farebox_api.schemas.organizations import KeyInput, KeyPageAnswer, NewKeyAnswer, key_answer, new_key_answer
-from farebox_ledger.store.keys import KeyRecord, all_keys, create_key, revoke_key
+from farebox_ledger.store.keys import KeyRecord, create_key, list_keys, revoke_key
 from farebox_ledger.usage import org_id_of
 
 CURSORS = CursorCodec(tuple[int, str])
@@ -32,18 +32,23 @@ KeyPath = Annotated[str, PathParameter(description="The key's id, `key_…`.", m
     summary="List keys",
     tags=["keys"],
     guards=[requires("admin")],
-    responses=problem_responses(400, 401, 403),
+    responses=problem_responses(400, 401, 403, 404),
     sync_to_thread=True,
 )
-def listed(books: NamedDependency[SkipValidation[Books]], limit: Limit = 50, cursor: Cursor = None) -> KeyPageAnswer:
-    """List the keys that the key sees, oldest first, revoked ones among them."""
-    question = ("api-keys", books.caller.org_slug)
+def listed(
+    books: NamedDependency[SkipValidation[Books]],
+    organization: OrganizationName = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> KeyPageAnswer:
+    """List the keys that the key sees, or those of one organization, oldest first, revoked ones among them."""
+    question = ("api-keys", books.caller.org_slug, organization)
     after = None if cursor is None else CURSORS.read(cursor, *question)
-    with books.reading() as (connection, scope):
-        found = all_keys(connection, scope)
-    rows, has_more = page_after(found, after, limit, _position)
-    next_cursor = CURSORS.write(_position(rows[-1]), *question) if has_more else None
-    return KeyPageAnswer(items=[key_answer(record) for record in rows], next_cursor=next_cursor, has_more=has_more)
+    with books.reading(organization) as (connection, scope):
+        found = list_keys(connection, scope, limit=limit + 1, after=after)
+    rows, has_more = found[:limit], len(found) > limit
+    next_cursor = CURSORS.write(_position(rows[-1][0]), *question) if has_more else None
+    return KeyPageAnswer(items=[key_answer(*row) for row in rows], next_cursor=next_cursor, has_more=has_more)
 
 
 @post(
@@ -71,7 +76,7 @@ def created(
             expires_at_us=_expires_at_us(wanted.expires_at),
             requests_per_minute=wanted.requests_per_minute,
         )
-    return new_key_answer(record, key)
+    return new_key_answer(record, key, wanted.requests_per_minute)
 
 
 @delete(

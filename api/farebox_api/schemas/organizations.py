@@ -45,7 +45,10 @@ class OrganizationInput(Input, frozen=True):
 
 
 class KeyAnswer(msgspec.Struct, frozen=True):
-    """A key, without the key. `organization` null marks a system key."""
+    """A key, without the key. `organization` null marks a system key.
+
+    `requests_per_minute` null: the server's settings decide.
+    """
 
     id: str
     prefix: str
@@ -54,6 +57,7 @@ class KeyAnswer(msgspec.Struct, frozen=True):
     scopes: list[str]
     created_at: Timestamp
     expires_at: Timestamp | None
+    requests_per_minute: int | None
     revoked_at: Timestamp | None
     is_active: bool
 
@@ -75,6 +79,7 @@ class NewKeyAnswer(msgspec.Struct, frozen=True):
     scopes: list[str]
     created_at: Timestamp
     expires_at: Timestamp | None
+    requests_per_minute: int | None
 
 
 class KeyInput(Input, frozen=True):
@@ -93,7 +98,7 @@ def organization_answer(organization: Organization) -> OrganizationAnswer:
     return OrganizationAnswer(organization.slug, organization.name, timestamp(organization.created_at_us))
 
 
-def key_answer(record: KeyRecord) -> KeyAnswer:
+def key_answer(record: KeyRecord, requests_per_minute: int | None) -> KeyAnswer:
     """Write what may be seen of a key; its hash is not among it."""
     return KeyAnswer(
         id=record.id,
@@ -103,12 +108,13 @@ def key_answer(record: KeyRecord) -> KeyAnswer:
         scopes=list(record.scopes),
         created_at=timestamp(record.created_at_us),
         expires_at=optional_timestamp(record.expires_at_us),
+        requests_per_minute=requests_per_minute,
         revoked_at=optional_timestamp(record.revoked_at_us),
         is_active=record.is_active(time.time_ns() // 1000),
     )
 
 
-def new_key_answer(record: KeyRecord, key: str) -> NewKeyAnswer:
+def new_key_answer(record: KeyRecord, key: str, requests_per_minute: int | None) -> NewKeyAnswer:
     """Write a key that was just made, the key itself included."""
     return NewKeyAnswer(
         id=record.id,
@@ -119,4 +125,5 @@ def new_key_answer(record: KeyRecord, key: str) -> NewKeyAnswer:
         scopes=list(record.scopes),
         created_at=timestamp(record.created_at_us),
         expires_at=optional_timestamp(record.expires_at_us),
+        requests_per_minute=requests_per_minute,
     )

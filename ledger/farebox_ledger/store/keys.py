@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, tuple_, update
 
 from farebox_ledger.errors import InvalidInput, NotFound
 from farebox_ledger.store.administration_tables import key_limits
@@ -107,6 +107,19 @@ def all_keys(connection: Connection, scope: Scope) -> list[KeyRecord]:
     """List the keys of the scope, revoked ones among them, oldest first. System keys are in nobody's own scope."""
     listed = _SELECT.where(within(scope, api_keys.c.org_id)).order_by(api_keys.c.created_at_us, api_keys.c.id)
     return [_record(row) for row in connection.execute(listed)]
+
+
+def list_keys(
+    connection: Connection, scope: Scope, *, limit: int, after: tuple[int, str] | None = None
+) -> list[tuple[KeyRecord, int | None]]:
+    """List some keys of the scope with their requests a minute, as `all_keys`, behind `after` (created, id)."""
+    order = (api_keys.c.created_at_us, api_keys.c.id)
+    limits = key_limits.c.requests_per_minute
+    listed = _SELECT.add_columns(limits).outerjoin(key_limits, key_limits.c.key_id == api_keys.c.id)
+    listed = listed.where(within(scope, api_keys.c.org_id)).order_by(*order).limit(limit)
+    if after is not None:
+        listed = listed.where(tuple_(*order) > tuple_(*after))
+    return [(_record(row), row.requests_per_minute) for row in connection.execute(listed)]
 
 
 def revoke_key(connection: Connection, scope: Scope, key_id: str) -> KeyRecord:
