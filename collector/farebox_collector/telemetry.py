@@ -10,7 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, TypeAlias, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from farebox_collector.sequence import Sequences
@@ -28,7 +36,9 @@ class Telemetry:
 
     def __init__(self) -> None:
         """Register every name at once, so that a dashboard sees zeros and not gaps."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter that nobody asks for
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         accepted = self._counter("otelcol_receiver_accepted_spans", "Spans acknowledged.", _RECEIVER)
         self._refused = self._counter("otelcol_receiver_refused_spans", "Spans of retryable refusals.", _RECEIVER)
         self._accepted_records = self._counter(

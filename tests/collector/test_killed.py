@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from farebox_collector.spool import Spool
 from tests.collector.emitting import calls
-from tests.collector.running import Child, rows
+from tests.collector.running import Child, free_port, rows
 
 
 def test_spans_acknowledged_before_a_kill_are_booked_once_after_the_restart(
@@ -75,5 +75,17 @@ def test_a_taken_port_ends_the_start_with_one_line(tmp_path: Path) -> None:
     ):
         code, _, error = Child(tmp_path / variable, **{variable: address}).end()
         assert code == 2
-        assert f"farebox collector: {variable}: {address} cannot be bound" in error
+        assert f"farebox collector: {variable}: {address} cannot be bound: Address already in use\n" in error
     first.kill()
+
+
+def test_one_port_for_both_transports_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+
+    code, out, error = Child(tmp_path, FAREBOX_HTTP_LISTEN=address, FAREBOX_GRPC_LISTEN=address).end()
+
+    assert (code, out) == (2, "")
+    assert error.endswith(
+        f"farebox collector: FAREBOX_GRPC_LISTEN: {address} cannot be bound: Address already in use\n"
+    )
+    assert "Traceback" not in error

@@ -13,12 +13,14 @@ from typing import Any, TypeAlias
 
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.collector.emitting import CALL, Emitted, calls, protobuf
 from tests.collector.pretending import Pretended
 from tests.collector.running import Child, Forward, wait_for
 from tests.collector.test_grpc import EXPORT, HEALTH
 
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 Start: TypeAlias = Callable[..., Child]
 OTELCOL = {
     "otelcol_receiver_accepted_spans_total", "otelcol_receiver_refused_spans_total",
@@ -85,6 +87,25 @@ def test_the_metrics_have_the_names_of_otelcol_and_the_law_holds(start: Start) -
     assert "farebox_not_genai_spans_total 1.0" in exposition
     assert "farebox_quarantined_spans_total 1.0" in exposition
     assert "farebox_conservation_difference 0.0" in exposition
+
+
+def test_every_metric_is_read_by_prometheus_and_told_in_the_documentation(start: Start) -> None:
+    with Pretended() as backend:
+        child = start(FAREBOX_TEE_ENDPOINTS=f"http://127.0.0.1:{backend.port}")
+        http = child.started()
+        http.post(calls([1]))
+        exposition = http.get("/metrics").body.decode()
+        assert child.terminate() == 0
+
+    families = list(text_string_to_metric_families(exposition))
+
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    assert all(family.type in ("counter", "gauge", "histogram") and family.documentation for family in families)
+    documentation = OPERATIONS.read_text()
+    told = {name for name in names if not name.startswith("process_")}
+    assert {name for name in told if f"`{name}" not in documentation} == set()
+    assert "process_resident_memory_bytes" in names
 
 
 def test_a_request_in_flight_at_the_end_is_finished(start: Start) -> None:

@@ -23,6 +23,7 @@ from farebox_collector.logs import where
 from farebox_collector.originals import KeepOriginal, Original
 from farebox_collector.receiver.answers import receipt_body, retry_trailers
 from farebox_collector.receiver.auth import Senders, presented_key
+from farebox_collector.receiver.binding import listening_socket
 from farebox_collector.receiver.health import Health
 from farebox_collector.receiver.limits import Budget
 from farebox_collector.spans import Sender
@@ -234,7 +235,8 @@ class GrpcServer:
         except RuntimeError:
             self.port = 0
         if self.port == 0:
-            raise InvalidSetting("FAREBOX_GRPC_LISTEN", f"{config.grpc_listen} cannot be bound: is it already in use?")
+            listening_socket(config.grpc_listen, "FAREBOX_GRPC_LISTEN").close()  # says why; grpc does not
+            raise InvalidSetting("FAREBOX_GRPC_LISTEN", f"{config.grpc_listen} cannot be bound")
 
     def _bind(self, address: str, tls: Tls | None) -> int:
         if tls is None:

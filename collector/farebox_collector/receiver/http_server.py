@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -16,14 +15,14 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from farebox_collector.config import Address, CollectorConfig, Tls
-from farebox_collector.errors import InvalidSetting, Malformed, Refused, Unavailable
+from farebox_collector.config import CollectorConfig, Tls
+from farebox_collector.errors import Malformed, Refused, Unavailable
 from farebox_collector.receiver.answers import RETRY_AFTER, status_body
+from farebox_collector.receiver.binding import BACKLOG, listening_socket
 from farebox_collector.receiver.http import HttpReceiver
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 KEEP_ALIVE_S: Final = 75
-BACKLOG: Final = 1024
 ACCEPTED_AT_ONCE: Final = 64
 """asyncio takes this many connections before any of them can be refused, each of them an open file."""
 
@@ -144,12 +143,12 @@ class HttpServer:
     """Listens from `start` to `stop`."""
 
     def __init__(self, receiver: HttpReceiver, config: CollectorConfig) -> None:
-        """Bind the socket, so that a taken port is known at once.
+        """Take the address, so that a taken port is known at once.
 
         Raises:
             InvalidSetting: the address cannot be bound.
         """
-        self._socket = _bound(config.http_listen)
+        self._socket = listening_socket(config.http_listen, "FAREBOX_HTTP_LISTEN")
         self.port: int = self._socket.getsockname()[1]
         bounds = {"header_timeout_s": config.header_timeout_s, "max_discarded_bytes": 2 * config.max_body_bytes}
         bounds["max_connections"] = config.max_connections
@@ -179,7 +178,7 @@ class HttpServer:
             if self._task.done():
                 self._task.result()
             await asyncio.sleep(0)
-        self._socket.listen(BACKLOG)  # how many the system lets wait is another matter
+        self._socket.listen(BACKLOG)  # asyncio has set it to what it accepts at once
 
     async def stop(self, grace_s: float) -> None:
         """Finish the requests in flight, then close; requests that take longer are asked to be sent again."""
@@ -188,22 +187,6 @@ class HttpServer:
         if self._task is not None:
             await self._task
         self._socket.close()
-
-
-def _bound(listen: Address) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise InvalidSetting("FAREBOX_HTTP_LISTEN", f"{listen} cannot be used: {error}") from None
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise InvalidSetting("FAREBOX_HTTP_LISTEN", f"{listen} cannot be bound: {error.strerror}") from None
-    bound.setblocking(False)
-    return bound
 
 
 def _tls_options(tls: Tls | None) -> dict[str, Any]:
