@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
@@ -220,12 +220,13 @@ class _Tree:
             else:
                 waiting += self.children.get(child.span_id, ())
 
-    def below(self, event: UsageEvent) -> Iterator[UsageEvent]:
-        """Go through all events below one, in a fixed order."""
+    def calls_below(self, event: UsageEvent) -> Iterator[UsageEvent]:
+        """Find all calls below an event, through other calls as well."""
         waiting = list(self.children.get(event.span_id, ()))
         while waiting:
             child = waiting.pop()
-            yield child
+            if child.kind == "call":
+                yield child
             waiting += self.children.get(child.span_id, ())
 
     def seen_by(self, outer: UsageEvent) -> Iterator[UsageEvent]:
@@ -321,7 +322,7 @@ def _judge_wrappers(tree: _Tree, verdicts: Verdicts) -> None:
             _keep_outer(outer, inner, verdicts)
         elif inner:
             first = min(inner, key=tree.rank)
-            excess = _excess(outer, telling)
+            excess = _excess(outer, *_totals(*telling))
             verdicts[outer.span_id] = (
                 Verdict("suppressed", "covered_by_child", first.span_id)
                 if excess is None
@@ -352,12 +353,18 @@ def _is_seen_from_outside(outer: UsageEvent, inner: UsageEvent, verdicts: Verdic
     )
 
 
-def _excess(outer: UsageEvent, inner: Collection[UsageEvent]) -> str | None:
-    """Say by how many tokens an outer span exceeds the calls in it; None when it does not."""
-    excess = [
-        max(0, (getattr(outer.usage, name) or 0) - sum(getattr(call.usage, name) or 0 for call in inner))
-        for name in ("input_tokens", "output_tokens")
-    ]
+def _totals(*events: UsageEvent) -> tuple[int, int]:
+    """Sum the input and the output of some spans; who says nothing adds nothing."""
+    return (
+        sum(event.usage.input_tokens or 0 for event in events),
+        sum(event.usage.output_tokens or 0 for event in events),
+    )
+
+
+def _excess(outer: UsageEvent, input_tokens: int, output_tokens: int) -> str | None:
+    """Say by how many tokens an outer span exceeds what is told in it; None when it does not."""
+    given, written = _totals(outer)
+    excess = max(0, given - input_tokens), max(0, written - output_tokens)
     return f"{excess[0]} input and {excess[1]} output tokens" if any(excess) else None
 
 
@@ -428,93 +435,146 @@ def _distance_across(one: UsageEvent, other: UsageEvent) -> tuple[int, bytes, by
     return distance, other.trace_id, span_id
 
 
+class _Stand(msgspec.Struct, frozen=True):
+    """What containers without calls tell in the place of those around them, and the first of them."""
+
+    first: UsageEvent
+    input_tokens: int
+    output_tokens: int
+
+
 def _judge_containers(tree: _Tree, verdicts: Verdicts) -> None:
     """Rule 3 and S3: what wraps calls is never billed.
 
     Its usage is a control total: where it exceeds the calls below, some of them are missing. With a usage and without
     calls it shows that all of them are; of several around each other the innermost one stands for them.
     """
-    alone: list[UsageEvent] = []
     containers = [event for event in tree.events if event.kind == "container"]
+    calling: set[bytes] = set()
+    stands: dict[bytes, _Stand] = {}
+    alone: list[UsageEvent] = []
     for event in sorted(containers, key=tree.depth, reverse=True):
-        nearest = list(tree.nearest_calls(event)) or [one for one in tree.below(event) if not one.usage.is_empty()]
-        if nearest:
-            first = min(nearest, key=tree.rank)
-            missing = _missing_children(tree, event, verdicts)
-            verdicts[event.span_id] = Verdict("suppressed", "covered_by_child", first.span_id, missing)
+        children = tree.children.get(event.span_id, ())
+        inside = [stands[child.span_id] for child in children if child.span_id in stands]
+        if any(child.kind == "call" or child.span_id in calling for child in children):
+            calling.add(event.span_id)
+            verdicts[event.span_id] = _covered_by_calls(tree, event, verdicts)
+        elif inside:
+            stands[event.span_id] = stand = _together(tree, inside)
+            missing = _missing(event, stand.input_tokens, stand.output_tokens)
+            verdicts[event.span_id] = Verdict("suppressed", "covered_by_child", stand.first.span_id, missing)
         elif event.usage.is_empty():
             verdicts[event.span_id] = Verdict("suppressed", "aggregate_only")
         else:
+            stands[event.span_id] = _Stand(event, *_totals(event))
             alone.append(event)
     if alone:
         _judge_alone(tree, alone, verdicts)
 
 
-def _missing_children(tree: _Tree, container: UsageEvent, verdicts: Verdicts) -> str | None:
-    """Say what a container's usage has beyond that of the calls below it, each physical call counted once.
-
-    Where no calls are below, containers without calls count in their place.
-    """
+def _covered_by_calls(tree: _Tree, container: UsageEvent, verdicts: Verdicts) -> Verdict:
+    """Compare a container with the calls below it, each physical call counted once."""
+    first = min(tree.nearest_calls(container), key=tree.rank)
     if container.usage.is_empty():
-        return None
-    below = list(tree.below(container))
-    calls = [event for event in below if event.kind == "call"]
-    billing = {_billing_span(event.span_id, verdicts) for event in calls or below}
-    excess = _excess(container, [tree.by_id[span_id] for span_id in billing])
+        return Verdict("suppressed", "covered_by_child", first.span_id)
+    billing = {_billing_span(call.span_id, verdicts) for call in tree.calls_below(container)}
+    missing = _missing(container, *_totals(*(tree.by_id[span_id] for span_id in billing)))
+    return Verdict("suppressed", "covered_by_child", first.span_id, missing)
+
+
+def _together(tree: _Tree, stands: Sequence[_Stand]) -> _Stand:
+    return _Stand(
+        min((stand.first for stand in stands), key=tree.rank),
+        sum(stand.input_tokens for stand in stands),
+        sum(stand.output_tokens for stand in stands),
+    )
+
+
+def _missing(container: UsageEvent, input_tokens: int, output_tokens: int) -> str | None:
+    excess = _excess(container, input_tokens, output_tokens)
     return None if excess is None else f"{MISSING_CHILDREN}: {excess}"
+
+
+class _Telling(msgspec.Struct, frozen=True):
+    """A span with a usage, and what decides whether that may be a part of another's."""
+
+    event: UsageEvent
+    started_at_us: int
+    ended_at_us: int
+    input_tokens: int
+    output_tokens: int
+    top: bytes  # the span at the upper end of its links
+    above: bytes | None  # the parent of that, which is not known
+
+    @property
+    def size(self) -> tuple[int, int, bytes]:
+        """Order containers so that what may be a part of another comes before it."""
+        return self.input_tokens + self.output_tokens, self.ended_at_us - self.started_at_us, self.event.span_id
 
 
 def _judge_alone(tree: _Tree, alone: Sequence[UsageEvent], verdicts: Verdicts) -> None:
     """S3: usage that no call below tells. The organization may let it bill, unless another span may tell the same."""
-    telling = sorted(
-        (*alone, *(call for call in tree.calls if not call.usage.is_empty())),
-        key=lambda event: (event.occurred_at_us, event.span_id),
-    )
-    ends = [event.occurred_at_us for event in telling]
-    for container in alone:
-        started_at_us = container.occurred_at_us if container.started_at_us is None else container.started_at_us
-        first, last = bisect_left(ends, started_at_us), bisect_right(ends, container.occurred_at_us + SLACK_US)
-        others = (event for event in telling[first:last] if _may_be_told_inside(tree, container, event))
-        other = next(others, None) or next(_calls_that_tell_it_around(tree, container), None)
-        verdicts[container.span_id] = (
+    containers = [_telling(tree, event) for event in alone]
+    telling = containers + [_telling(tree, call) for call in tree.calls if not call.usage.is_empty()]
+    telling.sort(key=lambda one: (one.ended_at_us, one.event.span_id))
+    ends = [one.ended_at_us for one in telling]
+    for container in containers:
+        first = bisect_left(ends, container.started_at_us)
+        last = bisect_right(ends, container.ended_at_us + SLACK_US)
+        inside = (other.event for other in telling[first:last] if _may_be_told_inside(container, other))
+        other = next(inside, None) or next(_calls_that_tell_it_around(tree, container.event), None)
+        verdicts[container.event.span_id] = (
             Verdict("unpriced", "aggregate_only")
             if other is None
             else Verdict("unpriced", "aggregate_only", other.span_id, "another span may tell the same usage")
         )
 
 
-def _may_be_told_inside(tree: _Tree, container: UsageEvent, other: UsageEvent) -> bool:
-    """Say whether a span within a container's time may tell a part of its usage without hanging below it.
+def _telling(tree: _Tree, event: UsageEvent) -> _Telling:
+    started_at_us = event.occurred_at_us if event.started_at_us is None else event.started_at_us
+    top = tree.top(event)
+    return _Telling(event, started_at_us, event.occurred_at_us, *_totals(event), top.span_id, top.parent_span_id)
+
+
+def _may_be_told_inside(container: _Telling, other: _Telling) -> bool:
+    """Say whether a span that ends within a container's time may tell a part of its usage without hanging below it.
 
     Its way up may lead through spans that are not kept, or the whole was told once more beside the container.
     """
-    if other.kind == "container" and _size(other) >= _size(container):
+    if other.input_tokens > container.input_tokens or other.output_tokens > container.output_tokens:
         return False
-    if _excess(other, (container,)) is not None or not _lies_inside(other, container) or not _overlap(other, container):
+    if other.started_at_us < container.started_at_us - SLACK_US or not _overlap(container, other):
         return False
-    if _may_hang_below(tree, container, other):
-        return True
-    is_again = other.scope != container.scope or _place(other) == _place(container)
-    return is_again and _excess(container, (other,)) is None and _may_be_same_model(container, other)
+    if other.event.kind == "container" and other.size >= container.size:
+        return False
+    return _may_hang_below(container, other) or _is_told_again(container, other)
 
 
-def _may_hang_below(tree: _Tree, container: UsageEvent, other: UsageEvent) -> bool:
+def _may_hang_below(container: _Telling, other: _Telling) -> bool:
     """Say whether nobody knows what is between two spans: the upper end of the one's links is open, and not shared."""
-    top, own = tree.top(other), tree.top(container)
-    return top is not own and top.parent_span_id is not None and top.parent_span_id != own.parent_span_id
+    return other.top != container.top and other.above is not None and other.above != container.above
+
+
+def _is_told_again(container: _Telling, other: _Telling) -> bool:
+    one, two = container.event, other.event
+    return (
+        _totals(one) == _totals(two)
+        and (one.scope != two.scope or _place(one) == _place(two))
+        and _may_be_same_model(one, two)
+    )
+
+
+def _overlap(one: _Telling, other: _Telling) -> bool:
+    """Say whether two spans ran at the same time; what starts when the other ends comes after it."""
+    started_at_us = max(one.started_at_us, other.started_at_us)
+    return started_at_us < min(one.ended_at_us, other.ended_at_us) or one.started_at_us == other.started_at_us
 
 
 def _calls_that_tell_it_around(tree: _Tree, container: UsageEvent) -> Iterator[UsageEvent]:
     for event in tree.above(container):
         tells = event.kind == "call" and not event.usage.is_empty()
-        if tells and _excess(container, (event,)) is None and _may_be_same_model(event, container):
+        if tells and _excess(container, *_totals(event)) is None and _may_be_same_model(event, container):
             yield event
-
-
-def _size(container: UsageEvent) -> tuple[int, int, bytes]:
-    """Order containers so that what may be a part of another comes before it."""
-    started_at_us = container.occurred_at_us if container.started_at_us is None else container.started_at_us
-    return container.usage.total_tokens or 0, container.occurred_at_us - started_at_us, container.span_id
 
 
 _CALL_RULES: Final[tuple[Callable[[_Tree, Verdicts], None], ...]] = (
@@ -564,12 +624,6 @@ def _lies_inside(inner: UsageEvent, outer: UsageEvent, slack_us: int = SLACK_US)
         return True
     start_us = inner.occurred_at_us if inner.started_at_us is None else inner.started_at_us
     return start_us >= outer.started_at_us - slack_us
-
-
-def _overlap(one: UsageEvent, other: UsageEvent) -> bool:
-    """Say whether two spans ran at the same time; what starts when the other ends comes after it."""
-    starts = [event.occurred_at_us if event.started_at_us is None else event.started_at_us for event in (one, other)]
-    return max(starts) < min(one.occurred_at_us, other.occurred_at_us) or starts[0] == starts[1]
 
 
 def _distance(one: UsageEvent, other: UsageEvent) -> tuple[int, bytes]:
