@@ -199,6 +199,32 @@ def test_focus_shows_unpriced_usage_without_a_quantity_and_leaves_suppressed_row
     assert (record["x_BillingStatus"], record["x_ConsumedTokens"], record["x_Calls"]) == ("unpriced", "1200", "1")
 
 
+MANDATORY = {
+    "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart",
+    "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargePeriodEnd", "ChargePeriodStart", "ContractedCost",
+    "EffectiveCost", "InvoiceIssuerName", "ListCost", "PricingQuantity", "PricingUnit", "ProviderName", "PublisherName",
+    "ServiceCategory", "ServiceName",
+}  # fmt: skip
+"""The columns whose feature level is mandatory in FOCUS 1.2 (FOCUS_Spec, tag v1.2, specification/columns)."""
+
+MAY_BE_NULL = {"BillingAccountName", "ChargeClass", "ChargeDescription", "PricingQuantity", "PricingUnit"}
+
+
+def test_focus_has_every_mandatory_column_and_no_null_where_none_may_be(api: Api) -> None:
+    random = Random(12)
+    nameless = unpriced("unknown_provider", provider=None, model=None)
+    booked(api, booking(1000, nameless, provider=None), *(random_booking(random, number) for number in range(1, 90)))
+
+    records = csv_records(export(api, "focus.csv", api.system_key))
+
+    assert set(records[0]) >= MANDATORY
+    empty = {name for record in records for name in MANDATORY if not record[name]}
+    assert empty <= MAY_BE_NULL
+    without = [record for record in records if record["BillingCurrency"] == "XXX"]
+    assert {record["BilledCost"] for record in without} == {"0"}
+    assert "unknown" in {record["ProviderName"] for record in without}
+
+
 def test_a_multiplied_price_stands_beside_its_list_price(api: Api) -> None:
     lines = (CostLine("input_tokens", Decimal(1000), "0.0000025", "1.5", 2_500_000_000, 3_750_000_000),)
     booked(api, booking(1, priced(lines=lines, cost_pico=3_750_000_000, list_cost_pico=2_500_000_000)))

@@ -131,9 +131,9 @@ def as_focus(
     """Export what the rows of the filter cost as FOCUS 1.2, by UTC day and meter, as far as the books know it.
 
     The billing account is the organization, the sub-account its project, the meter what was counted, such as
-    `output_tokens`. BilledCost sums to the cost of the rows exactly. Unpriced calls have cost 0 because FOCUS takes no
-    null there; `x_BillingStatus` says so, and `x_ConsumedTokens` what they used. Suppressed and not billable rows are
-    left out.
+    `output_tokens`. BilledCost sums to the cost of the rows exactly. Unpriced calls have cost 0 in the currency XXX
+    because FOCUS takes no null there; `x_BillingStatus` says so, and `x_ConsumedTokens` what they used. Suppressed and
+    not billable rows are left out.
     """
     return streamed(
         _focus(books, asked, organization), owner=books.caller.org_slug, media_type=CSV, file_name="focus.csv"

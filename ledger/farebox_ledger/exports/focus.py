@@ -32,11 +32,14 @@ FOCUS_COLUMNS: Final = (
 """The columns, named as in FOCUS 1.2; those of our own begin with `x_`.
 
 - the account is the organization, the sub-account its project
-- `x_BillingStatus` unpriced: the costs are 0 because FOCUS takes no null there; what was used stands in
-  `x_ConsumedTokens`, and no quantity is priced
+- `x_BillingStatus` unpriced: the costs are 0 and the currency is XXX, ISO 4217's "no currency", because FOCUS takes no
+  null there; what was used stands in `x_ConsumedTokens`, and no quantity is priced
+- a provider that nobody named is `unknown`, as FOCUS takes no null there either
 - `x_Calls` counts the calls of which the meter was charged; a call with three meters counts in three records
 """
 
+_NO_CURRENCY: Final = "XXX"
+_NO_PROVIDER: Final = "unknown"
 _EXACT: Final = Context(prec=60)
 _encode_tags: Final = msgspec.json.encode
 _NOT_CHARGED: Final[frozenset[BillingStatus]] = frozenset(("suppressed", "not_billable"))
@@ -134,7 +137,7 @@ def _values(groups: dict[_Group, _Sums], slug_of: Callable[[int], str]) -> Itera
 
 
 def _record(group: _Group, sums: _Sums, organization: str) -> dict[str, str | None]:
-    cost = pico_text(sums.amount_pico)
+    cost, provider = pico_text(sums.amount_pico), group.provider or _NO_PROVIDER
     quantity = None if sums.quantity is None else decimal_text(sums.quantity)
     unit = None if quantity is None or group.meter is None else _unit(group.meter)
     day = date(group.day // 10_000, group.day // 100 % 100, group.day % 100)
@@ -143,7 +146,7 @@ def _record(group: _Group, sums: _Sums, organization: str) -> dict[str, str | No
         "BillingAccountId": organization,
         "BillingAccountName": organization,
         "BillingAccountType": "Organization",
-        "BillingCurrency": group.currency,
+        "BillingCurrency": group.currency or _NO_CURRENCY,
         "BilledCost": cost,
         "EffectiveCost": cost,
         "ContractedCost": cost,
@@ -158,12 +161,12 @@ def _record(group: _Group, sums: _Sums, organization: str) -> dict[str, str | No
         "PricingCategory": None if quantity is None else "Standard",
         "PricingQuantity": quantity,
         "PricingUnit": unit,
-        "InvoiceIssuerName": group.provider,
-        "ProviderName": group.provider,
-        "PublisherName": group.provider,
+        "InvoiceIssuerName": provider,
+        "ProviderName": provider,
+        "PublisherName": provider,
         "ServiceCategory": "AI and Machine Learning",
         "ServiceSubcategory": "Generative AI",
-        "ServiceName": group.provider,
+        "ServiceName": provider,
         "SkuId": group.model,
         "SkuMeter": group.meter,
         "SkuPriceId": group.price_id,

@@ -21,6 +21,7 @@ from farebox_ledger.recording.calls import RecordedCall
 COLUMNS: Final = RecordedCall.__struct_fields__
 
 _JSON_CELLS: Final = frozenset(("tags", "metadata", "cache_write_input_tokens"))
+_MOMENTS: Final = frozenset(("occurred_at", "started_at"))
 _decode_line: Final = msgspec.json.Decoder(RecordedCall).decode
 _decode_cell: Final = msgspec.json.decode
 
@@ -86,6 +87,8 @@ def _call(header: list[str], cells: list[str]) -> RecordedCall:
 
 
 def _member(name: str, text: str) -> Any:
+    if name in _MOMENTS and "-" not in text[1:]:  # which the decoder would take for seconds since 1970
+        raise InvalidInput(name, f"expected RFC 3339 with offset, such as 2026-11-01T00:00:00Z, got {text[:64]!r}")
     if name not in _JSON_CELLS:
         return text
     try:

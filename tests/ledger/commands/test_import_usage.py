@@ -159,12 +159,15 @@ def test_a_cell_that_cannot_be_read_is_named_with_its_line_and_column(
         "2,2026-03-10T12:00:00Z,gpt-4o,five,\r\n"
         "3,2026-03-10T12:00:00Z,gpt-4o,5,no list\r\n"
         "4,2026-03-10T12:00:00Z,gpt-4o\r\n"
+        "5,1773144000,gpt-4o,5,\r\n"
     )
 
     assert import_usage([str(file), "--org", "acme"]) == 1
 
     named = [line.removeprefix(f"{file}:") for line in capsys.readouterr().err.splitlines()]
-    assert [line.split(":")[:2] for line in named[:-1]] == [["4", " input_tokens"], ["5", " tags"], ["6", " line"]]
+    assert [line.split(":")[:2] for line in named[:-1]] == [
+        ["4", " input_tokens"], ["5", " tags"], ["6", " line"], ["7", " occurred_at"],
+    ]  # fmt: skip
     assert [row.event.tags for row in rows(engine)] == [["a", "b"]]
 
 
