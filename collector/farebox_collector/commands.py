@@ -51,6 +51,7 @@ def collector(arguments: Sequence[str]) -> int:
     The exit code: 0 after a clean end, 2 when a setting or something already running is in the way.
     """
     _parser("farebox collector", _DESCRIPTION).parse_args(list(arguments))
+    _silence_grpc()
     from farebox_collector.app import Collector
 
     return _served("farebox collector", Collector)
@@ -77,6 +78,7 @@ def forward(arguments: Sequence[str]) -> int:
         return _looked_after("farebox forward", partial(_retry_quarantine, as_json=options.json))
     if options.json:
         parser.error("--json needs --list-quarantine or --retry-quarantine")
+    _silence_grpc()
     from farebox_collector.forwarder import Forwarder
 
     return _served("farebox forward", Forwarder)
@@ -86,6 +88,14 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=command, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def _silence_grpc() -> None:
+    """Keep the lines of grpc's core out of the log, in which they are neither text nor JSON of ours.
+
+    It reads the variable when it is imported; whoever wants the lines sets it.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def _looked_after(command: str, work: Callable[[Path], None]) -> int:

@@ -126,3 +126,22 @@ def test_many_requests_with_a_new_key_look_it_up_without_harm(
 
     assert statuses == [200] * 20
     assert len(rows(sqlite_engine, "span_id")) == 20
+
+
+def test_lost_requests_are_logged_by_the_key_s_name_and_a_flood_in_few_lines(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader_id, reader = make_key(sqlite_engine, "acme", "usage:read")
+    stranger = "fbx_abcdefgh_" + "s" * 43
+    with running(config_for(tmp_path, database_url=sqlite_url, default_org=None)) as collector:
+        statuses = [status(collector, key) for key in (stranger, reader, *["other"] * 20)]
+    with running(config_for(tmp_path, database_url=sqlite_url, default_org=None)) as collector:
+        statuses.append(status(collector, reader))
+
+    assert statuses == [401, 403, *[401] * 20, 403]
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("receiver.auth")]
+    lost = "1 requests were refused, and their spans are lost to the senders; the last one: "
+    assert lines == [
+        f"{lost}this key is unknown; make one with: farebox keys create --org SLUG --scope ingest (fbx_abcdefgh…)",
+        f"{lost}this key lacks the scope ingest ({reader_id})",
+    ]

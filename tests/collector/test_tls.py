@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime
 import http.client
+import json
+import socket
 import ssl
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from farebox_collector.config import Tls
 from farebox_collector.errors import InvalidSetting
 from tests.collector.emitting import calls
-from tests.collector.running import PROTOBUF, Forward, Running, config_for, metric, running, wait_for
+from tests.collector.running import PROTOBUF, Child, Forward, Running, config_for, metric, running, wait_for
 from tests.collector.test_grpc import EXPORT
 
 
@@ -97,3 +99,17 @@ def test_a_forwarder_checks_the_certificate_of_its_gateway(tmp_path: Path, sqlit
         wait_for(lambda: wary.get("/readyz").json["status"] == "degraded")
         assert wary.get("/readyz").json["pending_spans"] == 1
         assert [stranger.terminate(), forwarder.terminate()] == [0, 0]
+
+
+def test_failed_handshakes_leave_the_log_as_it_is(tmp_path: Path, pair: Tls) -> None:
+    child = Child(tmp_path, FAREBOX_TLS_CERT=str(pair.cert), FAREBOX_TLS_KEY=str(pair.key), FAREBOX_LOG_FORMAT="json")
+    http = child.started()
+    for port in (http.port, int(child.grpc_address.rpartition(":")[2])):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            plain.recv(100)
+    child.process.terminate()
+    code, _, error = child.end()
+
+    assert code == 0
+    assert [json.loads(line)["level"] for line in error.splitlines()] == []

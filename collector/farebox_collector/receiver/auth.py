@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import Final, Protocol, TypeVar, cast
 
-from farebox_collector.errors import PermissionDenied, Unauthenticated, Unavailable
+from farebox_collector.errors import PermissionDenied, Refused, Unauthenticated, Unavailable
 from farebox_collector.spans import Sender
 from farebox_collector.spool import KnownKey
 
@@ -27,6 +28,8 @@ LOOKUP_TIMEOUT_S: Final = 2.0
 """A sender waits at most 10 s in all, and its next try comes after two."""
 MAX_LOOKUPS: Final = 2
 """Look-ups that wait for the database at once."""
+REFUSALS_EVERY_S: Final = 10.0
+_PREFIX: Final = re.compile(rb"fbx_[A-Za-z0-9]{8}(?=_)")
 UNKNOWN_FOR_S: Final = 1.0
 MAX_UNKNOWN: Final = 10_000
 
@@ -86,6 +89,7 @@ class Authenticator:
         self._unknown: dict[bytes, float] = {}
         self._lookups: dict[bytes, asyncio.Future[KnownKey | None]] = {}
         self._free_threads = asyncio.Semaphore(MAX_LOOKUPS)
+        self._refusals = _Refusals()
         self.is_current = False
 
     def known_sender(self, key: bytes | None) -> Sender | None:
@@ -103,6 +107,13 @@ class Authenticator:
             PermissionDenied: the key may not send spans, or belongs to no organization.
             Unavailable: the key is not known here and cannot be looked up now.
         """
+        try:
+            return await self._judged(key)
+        except (Unauthenticated, PermissionDenied) as refused:
+            self._refusals.note(refused, key, self._keys.get(hash_key(key)) if key else None)
+            raise
+
+    async def _judged(self, key: bytes | None) -> Sender:
         if key is None:
             if self._default_sender is None:
                 raise Unauthenticated("a key is required: send Authorization: Bearer KEY or x-api-key: KEY")
@@ -112,7 +123,6 @@ class Authenticator:
         hashed = hash_key(key)
         known = self._keys.get(hashed) or await self._looked_up(hashed)
         if known is None:
-            logger.warning("a request with an unknown key was refused; its spans are lost to the sender")
             raise Unauthenticated("this key is unknown; make one with: farebox keys create --org SLUG --scope ingest")
         return _sender_of(known)
 
@@ -191,6 +201,36 @@ class Authenticator:
 
         with contextlib.suppress(RuntimeError):  # the event loop is closed
             answer.get_loop().call_soon_threadsafe(deliver)
+
+
+class _Refusals:
+    """Logs refused requests, whose spans are lost for ever: at once, and in a flood one line for all of ten seconds."""
+
+    def __init__(self) -> None:
+        self._refused = 0
+        self._quiet_until = 0.0
+
+    def note(self, refused: Refused, key: bytes | None, known: KnownKey | None) -> None:
+        self._refused += 1
+        now = time.monotonic()
+        if now < self._quiet_until:
+            return
+        logger.warning(
+            "%d requests were refused, and their spans are lost to the senders; the last one: %s (%s)",
+            self._refused,
+            refused,
+            _name_of(key, known),
+        )
+        self._refused = 0
+        self._quiet_until = now + REFUSALS_EVERY_S
+
+
+def _name_of(key: bytes | None, known: KnownKey | None) -> str:
+    """Name a key for the log by its id or, unknown, by what `farebox keys list` would show of it; never the key."""
+    if known is not None:
+        return known.id
+    prefix = _PREFIX.match(key or b"")
+    return "no key" if key is None else "not a key of farebox" if prefix is None else f"{prefix[0].decode()}…"
 
 
 def _may_send(key: KnownKey) -> bool:
