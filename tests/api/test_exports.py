@@ -85,7 +85,7 @@ def costs(rows: list[dict[str, Any]]) -> dict[str, Decimal]:
 def focus_costs(text: str) -> dict[str, Decimal]:
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for record in csv_records(text):
-        if record["BillingCurrency"]:
+        if record["BillingCurrency"] != "XXX":
             sums[record["BillingCurrency"]] += Decimal(record["BilledCost"])
     return dict(sums)
 
