@@ -21,6 +21,7 @@ from farebox_ledger import repricing, upkeep
 from farebox_ledger.budgets import EVALUATE, evaluate_budgets
 from farebox_ledger.credits import ALLOCATE, EXPIRE, allocate_credits, expire_credits
 from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
+from farebox_ledger.price_schedule import SYNC, PriceSchedule
 from farebox_ledger.store.engine import first_line, transaction
 from farebox_ledger.store.jobs import (
     MAX_ATTEMPTS,
@@ -34,6 +35,7 @@ from farebox_ledger.store.jobs import (
     put_back,
 )
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.unpriced_news import ANNOUNCE, announce_unpriced
 from farebox_ledger.webhooks import DELIVER, deliver_webhooks
 
 logger = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ RECURRING: Final[Mapping[str, int]] = {
     EXPIRE: 300,
     EVALUATE: 60,
     DELIVER: 20,
+    SYNC: 60,
+    ANNOUNCE: 60,
 }
 """The kinds that recur, each with the length of its period in seconds; they run for the whole system, one at a time."""
 
@@ -60,14 +64,20 @@ KINDS: Final[Mapping[str, Work]] = {
     EXPIRE: expire_credits,
     EVALUATE: evaluate_budgets,
     DELIVER: deliver_webhooks,
+    ANNOUNCE: announce_unpriced,
     upkeep.PRUNE: upkeep.prune(frozenset(RECURRING)),
 }
-"""What this version of farebox knows to do."""
+"""What this version of farebox knows to do whatever its settings are."""
 
 POLL_S: Final = 1.0
 FIRST_PAUSE_S: Final = 2.0
 
 _EVERYBODY: Final = AllOrganizations()
+
+
+def kinds_with(schedule: PriceSchedule | None) -> Mapping[str, Work]:
+    """Answer what a process does that is told to sync prices on a schedule; None: it is not."""
+    return KINDS if schedule is None else {**KINDS, SYNC: schedule.sync}
 
 
 def holder_name() -> str:

@@ -1,7 +1,8 @@
 """Syncs prices on a schedule: when the newest sync, however it ended, is older than the interval.
 
-The syncs themselves are the schedule's memory, so a restart begins no new one and any number of processes share one
-schedule: the first to find it due begins, the others see that it runs.
+A recurring job looks once a minute. The syncs themselves are the schedule's memory, so a restart begins no new one and
+any number of processes share one schedule: under the catalog's lock the first to find it due begins, the others see
+that it runs.
 """
 
 from __future__ import annotations
@@ -9,27 +10,71 @@ from __future__ import annotations
 import logging
 import re
 import threading
-import time
+from collections.abc import Mapping
 from typing import Final
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+import msgspec
+from sqlalchemy import Connection, Engine
 
-from farebox_ledger.errors import Conflict, DatabaseNotReady, InvalidInput
-from farebox_ledger.price_sync import sync_prices
-from farebox_ledger.store.engine import first_line, transaction
-from farebox_ledger.store.price_syncs import PriceSync, list_syncs
+from farebox_ledger.catalog.download import checked_origin
+from farebox_ledger.errors import Conflict, InvalidInput
+from farebox_ledger.price_sync import DEFAULT_URL, URL_VARIABLE, run_sync
+from farebox_ledger.store import subjects
+from farebox_ledger.store.catalog_state import lock_catalog
+from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.jobs import Job
+from farebox_ledger.store.price_syncs import PriceSync, begin_sync, list_syncs
+from farebox_ledger.store.price_tables import SyncStatus
 from farebox_ledger.store.scope import AllOrganizations
 
 logger = logging.getLogger(__name__)
 
+SYNC: Final = "sync_prices"
+
 INTERVAL_VARIABLE: Final = "FAREBOX_PRICE_SYNC_INTERVAL"
 SHORTEST_INTERVAL_S: Final = 300
 """A price file changes a few times a day; asking more often is of no use to anybody."""
-LOOK_EVERY_S: Final = 30.0
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _EVERYBODY: Final = AllOrganizations()
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What a look at the schedule came to: the sync that was due and how it ended, None when none was."""
+
+    sync: str | None = None
+    status: SyncStatus | None = None
+
+
+class PriceSchedule(msgspec.Struct, frozen=True):
+    """Sync from `origin` whenever the newest sync is older than `every_s` seconds."""
+
+    origin: str
+    every_s: int
+
+    def sync(self, engine: Engine, job: Job, stop: threading.Event) -> Looked:
+        """Sync if it is due; the work of the job `sync_prices`."""
+        sync = sync_when_due(engine, self.origin, self.every_s)
+        if sync is None:
+            return Looked()
+        logger.info("scheduled price sync %s: %s %s", sync.id, sync.status, sync.detail or "")
+        return Looked(sync.id, sync.status)
+
+
+def schedule_of(environ: Mapping[str, str]) -> PriceSchedule | None:
+    """Read the schedule from FAREBOX_PRICE_SYNC_INTERVAL and FAREBOX_PRICE_SYNC_URL; None without an interval.
+
+    Raises:
+        InvalidInput: one of them cannot be used; names it.
+    """
+    interval = environ.get(INTERVAL_VARIABLE, "").strip()
+    if not interval:
+        return None
+    try:
+        origin = checked_origin(environ.get(URL_VARIABLE, "").strip() or DEFAULT_URL)
+    except InvalidInput as error:
+        raise InvalidInput(URL_VARIABLE, error.detail) from None
+    return PriceSchedule(origin, interval_s(interval))
 
 
 def interval_s(value: str) -> int:
@@ -48,47 +93,19 @@ def interval_s(value: str) -> int:
 def sync_when_due(engine: Engine, origin: str, every_s: int) -> PriceSync | None:
     """Sync if the newest sync is older than `every_s` seconds or there is none; None when it is not due yet."""
     with transaction(engine, _EVERYBODY) as connection:
-        newest = list_syncs(connection, limit=1)
-    if newest and newest[0].requested_at_us > time.time_ns() // 1000 - every_s * 1_000_000:
-        return None
-    try:
-        return sync_prices(engine, origin)
-    except Conflict:
-        return None  # another process, or somebody by hand, was quicker
+        if not _is_due(connection, every_s):
+            return None
+    with transaction(engine, _EVERYBODY, write=True) as connection:
+        lock_catalog(connection)
+        if not _is_due(connection, every_s):
+            return None  # another process was quicker
+        try:
+            sync = begin_sync(connection, checked_origin(origin))
+        except Conflict:
+            return None  # one that somebody began by hand takes its time
+    return run_sync(engine, sync)
 
 
-class PriceSchedule:
-    """A thread that keeps the schedule from `start` to `stop`."""
-
-    def __init__(self, engine: Engine, origin: str, every_s: int) -> None:
-        """Start nothing yet; `origin` is the address of the price file."""
-        self._engine = engine
-        self._origin = origin
-        self._every_s = every_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="farebox-price-schedule", daemon=True)
-
-    def start(self) -> None:
-        """Begin with a first look at once."""
-        self._thread.start()
-
-    def stop(self, limit_s: float = 1.0) -> None:
-        """Look no more; a sync under way that takes longer than `limit_s` ends with the process and changes nothing."""
-        self._stopping.set()
-        self._thread.join(limit_s)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._look()
-            except (DBAPIError, DatabaseNotReady) as error:
-                said = first_line(error) if isinstance(error, DBAPIError) else str(error)
-                logger.warning("the price sync waits for the database: %s", said)
-            except Exception:
-                logger.exception("a scheduled price sync failed")
-            self._stopping.wait(LOOK_EVERY_S)
-
-    def _look(self) -> None:
-        sync = sync_when_due(self._engine, self._origin, self._every_s)
-        if sync is not None:
-            logger.info("scheduled price sync %s: %s %s", sync.id, sync.status, sync.detail or "")
+def _is_due(connection: Connection, every_s: int) -> bool:
+    newest = list_syncs(connection, limit=1)
+    return not newest or newest[0].requested_at_us <= subjects.now_us() - every_s * 1_000_000

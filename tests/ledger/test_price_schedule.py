@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import time
+import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine, text
 
+from farebox_ledger.commands.maintain import maintain
 from farebox_ledger.errors import InvalidInput
-from farebox_ledger.price_schedule import PriceSchedule, interval_s, sync_when_due
-from farebox_ledger.price_sync import request_sync
-from farebox_ledger.store.engine import transaction
-from farebox_ledger.store.price_syncs import list_syncs
+from farebox_ledger.jobs import RECURRING, kinds_with, run_jobs
+from farebox_ledger.price_schedule import SYNC, PriceSchedule, interval_s, schedule_of, sync_when_due
+from farebox_ledger.price_sync import DEFAULT_URL, request_sync
+from farebox_ledger.store.engine import owner_transaction, transaction
+from farebox_ledger.store.price_syncs import PriceSync, list_syncs
 from farebox_ledger.store.scope import AllOrganizations
 from tests.fakes.catalog_server import CatalogServer, catalog_server
 
@@ -27,7 +31,7 @@ def server() -> Iterator[CatalogServer]:
 
 
 def age_all_syncs(engine: Engine, by_s: int) -> None:
-    with engine.begin() as connection:
+    with owner_transaction(engine, write=True) as connection:
         connection.execute(
             text("UPDATE price_syncs SET requested_at_us = requested_at_us - :by"), {"by": by_s * 1_000_000}
         )
@@ -68,17 +72,63 @@ def test_a_sync_that_another_process_began_is_left_to_it(engine: Engine, server:
     assert syncs(engine) == 1
 
 
-def test_the_thread_syncs_when_it_starts_and_ends_when_told(sqlite_engine: Engine, server: CatalogServer) -> None:
-    schedule = PriceSchedule(sqlite_engine, server.url, HOUR_S)
+def test_of_many_processes_that_find_a_sync_due_at_once_one_begins(engine: Engine, server: CatalogServer) -> None:
+    ready = threading.Barrier(4)
 
-    schedule.start()
-    deadline = time.monotonic() + 10
-    while not server.asked and time.monotonic() < deadline:
-        time.sleep(0.02)
-    schedule.stop(limit_s=10)
+    def look(_: int) -> PriceSync | None:
+        ready.wait(10)
+        return sync_when_due(engine, server.url, HOUR_S)
+
+    with ThreadPoolExecutor(4) as threads:
+        found = [sync for sync in threads.map(look, range(4), timeout=30) if sync is not None]
+
+    assert [sync.status for sync in found] == ["applied"]
+    assert len(server.asked) == 1
+    assert syncs(engine) == 1
+
+
+def test_workers_look_at_the_schedule_as_a_job_and_a_restart_syncs_no_second_time(
+    engine: Engine, server: CatalogServer
+) -> None:
+    kinds = kinds_with(PriceSchedule(server.url, HOUR_S))
+    only = {SYNC: kinds[SYNC]}
+
+    assert run_jobs(engine, threading.Event(), only, until_idle=True) == 0
+    assert run_jobs(engine, threading.Event(), only, until_idle=True) == 0
 
     assert len(server.asked) == 1
-    assert syncs(sqlite_engine) == 1
+    with transaction(engine, AllOrganizations()) as connection:
+        job = connection.execute(text("SELECT status, result FROM jobs WHERE kind = 'sync_prices'")).one()
+        (sync,) = list_syncs(connection)
+    assert job.status == "done"
+    assert json.loads(job.result) == {"sync": sync.id, "status": "applied"}
+
+
+def test_a_process_without_a_schedule_leaves_syncs_to_the_others() -> None:
+    assert SYNC not in kinds_with(None)
+    assert RECURRING.keys() - kinds_with(None).keys() == {SYNC}
+
+
+def test_the_schedule_is_read_from_the_environment() -> None:
+    assert schedule_of({}) is None
+    assert schedule_of({"FAREBOX_PRICE_SYNC_INTERVAL": "6h"}) == PriceSchedule(DEFAULT_URL, 21_600)
+    own = {"FAREBOX_PRICE_SYNC_INTERVAL": "30m", "FAREBOX_PRICE_SYNC_URL": "https://prices.example/file.json"}
+    assert schedule_of(own) == PriceSchedule("https://prices.example/file.json", 1800)
+    with pytest.raises(InvalidInput, match="FAREBOX_PRICE_SYNC_URL"):
+        schedule_of({"FAREBOX_PRICE_SYNC_INTERVAL": "6h", "FAREBOX_PRICE_SYNC_URL": "http://example.com/x"})
+
+
+def test_maintain_syncs_by_the_schedule_of_its_environment(
+    sqlite_engine: Engine, server: CatalogServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAREBOX_DATABASE_URL", sqlite_engine.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("FAREBOX_PRICE_SYNC_INTERVAL", "6h")
+    monkeypatch.setenv("FAREBOX_PRICE_SYNC_URL", server.url)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # this process keeps its own
+
+    assert maintain(["--once"]) == 0
+
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(("value", "seconds"), [("30m", 1800), ("6h", 21_600), ("1d", 86_400), ("300s", 300)])

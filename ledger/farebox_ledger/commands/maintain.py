@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import threading
 from collections.abc import Sequence
 
 from farebox_ledger.commands.opening import guarded, opened_database
 from farebox_ledger.errors import LedgerError
-from farebox_ledger.jobs import run_jobs
+from farebox_ledger.jobs import kinds_with, run_jobs
+from farebox_ledger.price_schedule import schedule_of
 
 _DESCRIPTION = """\
 Run jobs such as re-pricing over the database of FAREBOX_DATABASE_URL. `farebox up` and `farebox api` do that as well;
-any number of processes may, each job runs in one of them."""
+any number of processes may, each job runs in one of them. Prices are synced when FAREBOX_PRICE_SYNC_INTERVAL is set."""
 
 
 class JobsFailed(LedgerError):
@@ -32,10 +34,11 @@ def maintain(arguments: Sequence[str]) -> int:
 
 
 def _maintain(*, once: bool) -> None:
+    kinds = kinds_with(schedule_of(os.environ))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with opened_database() as engine:
-        failed = run_jobs(engine, stop, until_idle=once)
+        failed = run_jobs(engine, stop, kinds, until_idle=once)
     if once and failed:
         raise JobsFailed(f"{failed} jobs failed; their reasons stand with them")

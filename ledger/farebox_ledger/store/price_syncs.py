@@ -23,7 +23,10 @@ from farebox_ledger.store.catalog_state import lock_catalog, raise_catalog_versi
 from farebox_ledger.store.price_rows import insert_prices, read_prices
 from farebox_ledger.store.price_tables import SyncSource, SyncStatus, price_syncs
 from farebox_ledger.store.schema import price_revisions, prices
+from farebox_ledger.store.scope import AllOrganizations
 from farebox_ledger.store.subjects import Position
+from farebox_ledger.store.webhook_deliveries import emit, utc_text
+from farebox_ledger.store.webhooks import WebhookEvent
 
 SOURCE: Final[SyncSource] = "litellm"
 
@@ -76,11 +79,9 @@ def begin_sync(connection: Connection, origin: str, *, now_us: int | None = None
     at_us = subjects.now_us() if now_us is None else now_us
     lock_catalog(connection)
     running = price_syncs.c.status == "running"
-    connection.execute(
-        update(price_syncs)
-        .where(running, price_syncs.c.requested_at_us <= at_us - LONGEST_RUN_US)
-        .values(status="failed", finished_at_us=at_us, detail="the process that ran it ended before it was done")
-    )
+    is_lost = price_syncs.c.requested_at_us <= at_us - LONGEST_RUN_US
+    for lost in connection.scalars(select(price_syncs.c.id).where(running, is_lost)).all():
+        finish_sync(connection, lost, "failed", detail="the process that ran it ended before it was done")
     other = connection.execute(select(price_syncs.c.id).where(running)).scalar()
     if other is not None:
         raise Conflict(f"price sync {other!r} is running; wait for it", conflicting_id=other)
@@ -104,7 +105,10 @@ def finish_sync(
     revision_id: str | None = None,
     now_us: int | None = None,
 ) -> PriceSync:
-    """Write what became of a run. One that waits for approval keeps its file, and the one that waited before ends."""
+    """Write what became of a run, and tell webhooks of one that waits or failed.
+
+    One that waits for approval keeps its file, and the one that waited before ends.
+    """
     values: dict[str, Any] = {"status": status, "detail": detail, "etag": etag, "revision_id": revision_id}
     if fetched is not None:
         values |= {"sha256": fetched.sha256, "size_bytes": len(fetched.content), "etag": fetched.etag}
@@ -116,7 +120,12 @@ def finish_sync(
         values["content"] = gzip.compress(fetched.content, mtime=0)
     values["finished_at_us"] = subjects.now_us() if now_us is None else now_us
     connection.execute(update(price_syncs).where(price_syncs.c.id == sync_id).values(**values))
-    return get_sync(connection, sync_id)
+    finished = get_sync(connection, sync_id)
+    if status == "awaiting_approval":
+        _tell(connection, "price_sync.awaiting_approval", finished)
+    elif status == "failed":
+        _tell(connection, "price_sync.failed", finished)
+    return finished
 
 
 def note_approval(connection: Connection, sync_id: str, at_us: int) -> None:
@@ -262,6 +271,13 @@ def _opened(price: Price, from_us: int | None) -> Price:
         SOURCE, price.provider, price.model, price.rates, currency=price.currency, effective_from_us=from_us
     )
     return msgspec.structs.replace(price, id=identity, effective_from_us=from_us)
+
+
+def _tell(connection: Connection, event: WebhookEvent, sync: PriceSync) -> None:
+    """Tell the system's webhooks what became of a run; the run's id names the message, so that it is told once."""
+    counted = {name: getattr(sync, name) for name in ("added", "changed", "removed", "refused")}
+    told = {"id": sync.id, "source": sync.source, "url": sync.origin, "detail": sync.detail, **counted}
+    emit(connection, AllOrganizations(), event, sync.id, told | {"requested_at": utc_text(sync.requested_at_us)})
 
 
 def _row(connection: Connection, sync_id: str) -> Row[Any]:

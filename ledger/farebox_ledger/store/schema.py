@@ -475,6 +475,17 @@ ignored_groups = Table(
     **_STRICT,
 )
 
+unpriced_notices = Table(
+    "unpriced_notices",
+    metadata,
+    key("org_id", Big),
+    key("provider", Text),  # '': none, as in the rollups
+    key("model", Text),
+    key("reason", Text),
+    required("found_at_us", Big),
+    **_KEYED,
+)
+
 REFERENCE_TABLES: Final = frozenset(
     {
         "jobs", "ignored_groups", "key_limits", "rate_counts",

@@ -198,6 +198,7 @@ def test_org_owned_tables_lead_their_key_with_the_organization() -> None:
         "rollup_quarter",
         "rollup_day_by",
         "rollup_day_reason",
+        "unpriced_notices",
         "credit_accounts",
         "credit_grants",
         "credit_transactions",

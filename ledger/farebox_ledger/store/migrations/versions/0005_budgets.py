@@ -15,7 +15,7 @@ depends_on = None
 BIG: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 FLAG: Final = sa.SmallInteger().with_variant(sa.Integer(), "sqlite")
 KEYED: Final[dict[str, Any]] = {"sqlite_strict": True, "sqlite_with_rowid": False}
-TABLES: Final = ("webhook_deliveries", "webhooks", "budget_alerts", "budgets")
+TABLES: Final = ("unpriced_notices", "webhook_deliveries", "webhooks", "budget_alerts", "budgets")
 
 PERIODS: Final = "period IN ('day', 'week', 'month', 'quarter', 'year', 'total')"
 FIRED: Final = (
@@ -30,6 +30,7 @@ def upgrade() -> None:
     create_alerts()
     create_webhooks()
     create_deliveries()
+    create_notices()
     if op.get_bind().dialect.name == "sqlite":
         guard_on_sqlite()
     else:
@@ -211,4 +212,16 @@ def create_deliveries() -> None:
         ["org_id", "next_attempt_us"],
         sqlite_where=pending,
         postgresql_where=pending,
+    )
+
+
+def create_notices() -> None:
+    table = "unpriced_notices"
+    op.create_table(
+        table,
+        key("org_id", BIG),
+        *(key(name, sa.Text()) for name in ("provider", "model", "reason")),
+        required("found_at_us", BIG),
+        sa.PrimaryKeyConstraint("org_id", "provider", "model", "reason", name=op.f(f"pk_{table}")),
+        **KEYED,
     )
