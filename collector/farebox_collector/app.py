@@ -19,7 +19,7 @@ from farebox_collector.locking import FileLock
 from farebox_collector.pipeline import Pipeline
 from farebox_collector.receiver.auth import Authenticator
 from farebox_collector.receiver.health import Health
-from farebox_collector.reception import Reception, check_tls, open_spool
+from farebox_collector.reception import Reception, check_tls, open_spool, tell_what_waits
 from farebox_collector.spans import Sender
 from farebox_collector.tee import open_tee
 from farebox_collector.telemetry import Telemetry
@@ -120,6 +120,7 @@ class Collector:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keys_task
         await asyncio.to_thread(self._pipeline.stop, self._config.drain_limit_s)
+        tell_what_waits(self.spool)
         await asyncio.to_thread(self._close_storage)
 
     async def serve(self, stop: asyncio.Event) -> None:

@@ -13,7 +13,7 @@ from farebox_collector.config import CollectorConfig, Endpoint
 from farebox_collector.errors import InvalidSetting
 from farebox_collector.forwarding import Delivery, Gateway, PassedOnSenders
 from farebox_collector.receiver.health import Health
-from farebox_collector.reception import Reception, check_tls, open_spool
+from farebox_collector.reception import Reception, check_tls, open_spool, tell_what_waits
 from farebox_collector.tee import open_tee
 from farebox_collector.telemetry import Telemetry
 
@@ -102,6 +102,7 @@ class Forwarder:
         """Drain: say NOT_SERVING, finish what is in flight, send what can be sent in time, close."""
         await self._reception.drain()
         await asyncio.to_thread(self._delivery.stop, self._config.drain_limit_s)
+        tell_what_waits(self.spool)
         await asyncio.to_thread(self._close_storage)
 
     async def serve(self, stop: asyncio.Event) -> None:

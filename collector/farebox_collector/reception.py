@@ -215,6 +215,13 @@ def open_spool(folder: Path, max_bytes: int) -> Spool:
         raise InvalidSetting("FAREBOX_SPOOL_DIR", f"{folder} cannot be used: {error}") from None
 
 
+def tell_what_waits(spool: Spool) -> None:
+    """Log what an end leaves in the spool, so that nobody takes it for lost."""
+    waiting = spool.snapshot().pending_spans
+    if waiting:
+        logger.warning("%d spans wait in the spool %s for the next start", waiting, spool.folder)
+
+
 def check_tls(tls: Tls | None) -> None:
     """Read the PEM files once before the two servers do, which would each say less of what is wrong with them."""
     if tls is None:

@@ -52,7 +52,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
-    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.keepalive_time_ms", 60_000),  # who does not answer a ping is gone and holds a connection
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_concurrent_streams", 128),
     ("grpc.max_metadata_size", 32 * 1024),
     ("grpc.server_handshake_timeout_ms", 10_000),  # as long as headers may take over HTTP
 )

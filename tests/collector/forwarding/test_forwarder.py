@@ -423,8 +423,11 @@ def test_it_ends_in_time_while_the_gateway_is_away(tmp_path: Path) -> None:
     assert http.post(calls([1])).status == 200
 
     started = time.monotonic()
-    assert forwarder.terminate() == 0
+    forwarder.process.terminate()
+    code, _, error = forwarder.end()
+    assert code == 0
     assert time.monotonic() - started < 5
+    assert f"1 spans wait in the spool {tmp_path / 'spool' / 'forward'} for the next start\n" in error
 
 
 def test_without_a_gateway_it_does_not_start(tmp_path: Path) -> None:
