@@ -147,3 +147,20 @@ def test_a_wrong_key_wish_is_pointed_at(api: Api) -> None:
         response = api.post("/v1/api-keys", body)
         assert response.status_code == 400
         assert [error["pointer"] for error in response.json()["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer"),
+    [
+        ("/v1/credits/purchases", {"external_id": "p", "amount": "5", "paid": 0.1}, "/paid"),
+        ("/v1/budgets", {"name": "b", "amount": 10.0}, "/amount"),
+        ("/v1/budgets/check", {"estimated_cost": 0.1}, "/estimated_cost"),
+        ("/v1/usage", {"model": "m", "occurred_at": "2026-03-10T12:00:00Z", "stated_cost": 0.1}, "/stated_cost"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_money_as_a_float_is_refused_by_name(api: Api, path: str, body: dict[str, Any], pointer: str) -> None:
+    response = api.post(path, body)
+
+    assert response.status_code == 400, response.text
+    assert [error["pointer"] for error in response.json()["errors"]] == [pointer]

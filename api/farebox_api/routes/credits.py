@@ -43,7 +43,7 @@ from farebox_api.schemas.credits import (
     grant_answer,
     transaction_answer,
 )
-from farebox_api.schemas.decimals import decimal_of
+from farebox_api.schemas.decimals import ratio_of
 from farebox_ledger.credits import (
     GrantBalance,
     adjust,
@@ -136,7 +136,7 @@ def opened(
             org_id_of(slug),
             Owner(wanted.user, wanted.project),
             currency=wanted.currency,
-            rate=decimal_of("/rate", wanted.rate),
+            rate=ratio_of("/rate", wanted.rate),
             name=wanted.name,
         )
     return Response(account_answer(made, slug))

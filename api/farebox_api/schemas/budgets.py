@@ -18,7 +18,7 @@ from farebox_api.schemas.administration import (
     changed_moment_us,
     moment_us,
 )
-from farebox_api.schemas.decimals import DecimalInput, decimal_of
+from farebox_api.schemas.decimals import DecimalInput, RatioInput, decimal_of, ratio_of
 from farebox_api.schemas.pages import Page
 from farebox_api.schemas.prices import QuotedUsageInput
 from farebox_api.schemas.values import Count, DecimalText, Money, Timestamp, decimal, optional_timestamp, timestamp
@@ -181,7 +181,7 @@ class ThresholdInput(Input, frozen=True):
     """A part of the budget at which it warns (soft) or denies (hard): either `percent` of it, or an `amount`."""
 
     kind: ThresholdKind
-    percent: DecimalInput | None = None
+    percent: RatioInput | None = None
     amount: DecimalInput | None = None
 
 
@@ -254,7 +254,7 @@ class _ThresholdBody(ThresholdInput, frozen=True):
         """Hand it to the ledger, which checks the rest."""
         return Threshold(
             kind=self.kind,
-            percent=optional_decimal_of(f"{pointer}/percent", self.percent),
+            percent=None if bytes(self.percent) == b"null" else ratio_of(f"{pointer}/percent", self.percent),
             amount=optional_decimal_of(f"{pointer}/amount", self.amount),
         )
 

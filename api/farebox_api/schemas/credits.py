@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from farebox_api.bodies import Input
 from farebox_api.schemas.administration import Moment, Notes, RowVersion, Slug, moment_us, now_us
-from farebox_api.schemas.decimals import DecimalInput, decimal_of
+from farebox_api.schemas.decimals import DecimalInput, RatioInput, decimal_of
 from farebox_api.schemas.pages import Page
 from farebox_api.schemas.values import (
     DecimalText,
@@ -166,7 +166,7 @@ class AccountInput(Input, frozen=True, kw_only=True):
     project: Name | None = None
     name: Name | None = None
     currency: str = "USD"
-    rate: DecimalInput = "1"
+    rate: RatioInput = "1"
 
 
 class AccountBody(AccountInput, frozen=True, kw_only=True):

@@ -1,4 +1,8 @@
-"""Exact decimals in bodies: as JSON strings or JSON numbers, each read digit by digit, never through a float."""
+"""Exact decimals in bodies, read digit by digit: money as text or whole numbers, ratios as any number too.
+
+A fraction as a JSON number was most likely a float of the sender, and has lost digits before it came; what is paid must
+not rest on it.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +17,31 @@ from msgspec import Meta
 from farebox_api.errors import Fault, InvalidRequest
 
 DecimalInput: TypeAlias = Annotated[
+    str | int, Meta(description="Exact decimal, as a string; a whole number may be one.", examples=["2.5"])
+]
+RatioInput: TypeAlias = Annotated[
     str | int | float,
     Meta(description="Exact decimal, as a string or as a number; both are read digit by digit.", examples=["2.5"]),
 ]
 
 _DECIMAL: Final = re.compile(r"[+-]?\d{1,100}(\.\d{1,100})?([eE][+-]?\d{1,6})?|[+-]?(NaN|Infinity)", re.ASCII)
+_FRACTION: Final = re.compile(rb"-?\d+[.eE].*", re.DOTALL)
 _EXPECTED: Final = 'expected a decimal such as "2.5"'
 
 
 def decimal_of(pointer: str, raw: msgspec.Raw) -> Decimal:
-    """Read a decimal; whether its value can be used is the ledger's to say.
+    """Read an amount or a price; whether its value can be used is the ledger's to say.
+
+    Raises:
+        InvalidRequest: it is no decimal, or a JSON number with a fraction; points at it.
+    """
+    if _FRACTION.fullmatch(bytes(raw)):
+        raise InvalidRequest(Fault(f"{_EXPECTED} as text: a number with a fraction may be a float", pointer=pointer))
+    return ratio_of(pointer, raw)
+
+
+def ratio_of(pointer: str, raw: msgspec.Raw) -> Decimal:
+    """Read a factor or a percentage, as `decimal_of`, also from a number with a fraction.
 
     Raises:
         InvalidRequest: it is no decimal; points at it.

@@ -18,7 +18,7 @@ from farebox_api.schemas.administration import (
     now_us,
     term_dates,
 )
-from farebox_api.schemas.decimals import DecimalInput, decimal_of
+from farebox_api.schemas.decimals import RatioInput, ratio_of
 from farebox_api.schemas.pages import Page
 from farebox_api.schemas.values import DecimalText
 from farebox_ledger.money import decimal_text
@@ -54,7 +54,7 @@ class MultiplierInput(Input, frozen=True):
     `effective_from` it holds since ever.
     """
 
-    factor: DecimalInput
+    factor: RatioInput
     organization: Slug | None = None
     upstream: str | None = None
     provider: str | None = None
@@ -67,7 +67,7 @@ class MultiplierInput(Input, frozen=True):
 class MultiplierChangeInput(Input, frozen=True):
     """What changes of a multiplier; what is left out stays. Another factor holds from now on unless told otherwise."""
 
-    factor: DecimalInput | UnsetType = UNSET
+    factor: RatioInput | UnsetType = UNSET
     effective_from: Moment | UnsetType | None = UNSET
     effective_to: Moment | UnsetType | None = UNSET
     notes: Notes | UnsetType | None = UNSET
@@ -86,7 +86,7 @@ class MultiplierBody(MultiplierInput, frozen=True):
             InvalidRequest: a time or the factor cannot be read; points at it.
         """
         return MultiplierDraft(
-            factor=decimal_of("/factor", self.factor),
+            factor=ratio_of("/factor", self.factor),
             upstream=self.upstream,
             provider=self.provider,
             effective_from_us=moment_us("effective_from", self.effective_from),
@@ -108,7 +108,7 @@ class MultiplierChangeBody(MultiplierChangeInput, frozen=True):
             InvalidRequest: a time or the factor cannot be read; points at it.
         """
         return MultiplierChange(
-            factor=UNSET if isinstance(self.factor, UnsetType) else decimal_of("/factor", self.factor),
+            factor=UNSET if isinstance(self.factor, UnsetType) else ratio_of("/factor", self.factor),
             effective_from_us=changed_moment_us("effective_from", self.effective_from),
             effective_to_us=changed_moment_us("effective_to", self.effective_to),
             notes=self.notes,
