@@ -207,6 +207,20 @@ def test_the_deepest_call_of_one_response_bills() -> None:
     assert verdicts(outer, inner) == {1: suppressed("duplicate_response", 2), 2: BILLED}
 
 
+def test_the_deepest_call_of_one_response_bills_whatever_detail_another_has() -> None:
+    detailed = Usage(input_tokens=1000, output_tokens=100, cache_read_input_tokens=0, reasoning_output_tokens=0)
+
+    found = verdicts(call(1, response_id="12345678", usage=detailed), call(2, 1, response_id="12345678"))
+
+    assert found == {1: suppressed("duplicate_response", 2), 2: BILLED}
+
+
+def test_of_calls_of_one_response_that_tell_the_same_the_client_s_bills() -> None:
+    found = verdicts(call(1, response_id="12345678"), call(2, response_id="12345678", is_client=True))
+
+    assert found == {1: suppressed("duplicate_response", 2), 2: BILLED}
+
+
 def test_of_equally_deep_calls_of_one_response_the_more_detailed_one_bills() -> None:
     plain = call(1, response_id="chatcmpl-12345", scope="scope.b")
     detailed = call(
@@ -216,8 +230,9 @@ def test_of_equally_deep_calls_of_one_response_the_more_detailed_one_bills() -> 
     assert verdicts(plain, detailed) == {1: suppressed("duplicate_response", 2), 2: BILLED}
 
 
-def test_a_short_response_id_identifies_nothing() -> None:
-    one, other = call(1, response_id="0", at=(0, 1)), call(2, response_id="0", at=(2, 3))
+@pytest.mark.parametrize("name", ["0", "1234567"])
+def test_a_short_response_id_identifies_nothing(name: str) -> None:
+    one, other = call(1, response_id=name, at=(0, 1)), call(2, response_id=name, at=(2, 3))
 
     assert verdicts(one, other) == {1: BILLED, 2: BILLED}
 
@@ -227,6 +242,11 @@ def test_a_call_around_the_same_call_is_covered_by_it() -> None:
     inner = call(2, 1, request_model="gpt-4o", response_model="gpt-4o-2024-08-06", at=(1, 9))
 
     assert verdicts(outer, inner) == {1: suppressed("covered_by_child", 2), 2: BILLED}
+
+
+@pytest.mark.parametrize("at", [(-0.9, 5), (5, 10.9)], ids=["before", "after"])
+def test_a_call_inside_may_reach_out_by_less_than_a_second(at: tuple[float, float]) -> None:
+    assert verdicts(call(1), call(2, 1, at=at)) == {1: suppressed("covered_by_child", 2), 2: BILLED}
 
 
 def test_a_call_around_two_calls_is_covered_when_it_says_no_more_than_their_sum() -> None:
@@ -251,8 +271,10 @@ def test_a_call_that_says_more_than_the_calls_in_it_needs_review() -> None:
         call(2, 1, response_id="resp-inner-1"),
         call(2, 1, operation="embeddings"),
         call(2, 1, at=(20, 30)),
+        call(2, 1, at=(5, 11.5)),
+        call(2, 1, at=(-1.5, 5)),
     ],
-    ids=["another model", "another response", "another modality", "outside of the interval"],
+    ids=["another model", "another response", "another modality", "later", "ending later", "beginning earlier"],
 )
 def test_a_call_inside_that_is_another_call_is_billed_beside_it(inner: UsageEvent) -> None:
     outer = call(1, response_id="resp-outer-1", scope="scope.b")

@@ -14,7 +14,7 @@ from farebox_collector.decode import Decoded, Selection, decode_logs
 from farebox_collector.errors import Malformed
 from farebox_collector.spans import AttributeValue, Span
 from farebox_ledger.usage import Usage, UsageEvent
-from tests.collector.dialects.reading import END_US, read
+from tests.collector.dialects.reading import END_US, read, span
 from tests.collector.emitting import Value, json_value, key_value
 
 SELECTION = Selection(dialects.LOG_MARKS, dialects.LOG_KEYS)
@@ -123,6 +123,7 @@ def test_a_request_of_claude_code_is_a_call(encoding: str) -> None:
     }  # fmt: skip
     assert (event.dialect, event.kind, event.provider) == ("claude_code", "call", "anthropic")
     assert (event.request_model, event.response_id) == ("claude-sonnet-4-5-20250929", "req_0123456789")
+    assert event.operation == "chat"
     assert (event.user, event.user_email, event.session) == ("3f9a", "jane@example.com", "session-1")
     assert (event.stated_cost, event.service, event.service_tier) == (Decimal("0.0083"), "claude-code", None)
     assert (event.started_at_us, event.occurred_at_us) == (END_US - 2_500_000, END_US)
@@ -186,6 +187,8 @@ def test_a_span_of_the_same_request_meets_the_record_in_one_trace() -> None:
     assert event.trace_id == recorded.trace_id
     assert event.is_client
     assert not recorded.is_client
+    named = {key: value for key, value in traced.items() if key != "model"}
+    assert read(named, scope="com.anthropic.claude_code.tracing").request_model == "claude-sonnet-4-5-20250929"
 
 
 def test_other_spans_of_claude_code_are_no_calls() -> None:
@@ -211,6 +214,12 @@ def test_all_other_records_are_counted_and_forgotten(other: dict[str, Value]) ->
     found = decoded(protobuf(other, CLAUDE))
 
     assert (len(found.spans), found.others, found.rejected) == (1, 1, [])
+
+
+def test_codex_s_own_spans_are_no_calls() -> None:
+    turn: dict[str, AttributeValue] = {"gen_ai.request.model": "gpt-5-codex", "input_token_count": 5}
+
+    assert dialects.read(span(turn, scope=CODEX_SCOPE, kind=3)) is None
 
 
 def test_the_copy_that_codex_writes_for_its_traces_is_left_out() -> None:
