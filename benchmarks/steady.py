@@ -19,7 +19,7 @@ from sqlalchemy import text
 from tests.collector.running import PROTOBUF
 
 from farebox_collector.spool import Spool
-from farebox_ledger.store.engine import open_engine
+from farebox_ledger.store.engine import open_engine, owner_transaction
 
 SENDERS: Final = 8
 EVERY_S: Final = 1.0
@@ -122,7 +122,7 @@ def spool_file_mib(spool: Path) -> float:
 def number_of(url: str, expression: str, table: str) -> int:
     """Ask the books for a number, such as COUNT(*) of the usage rows."""
     engine = open_engine(url)
-    with engine.connect() as connection:
+    with owner_transaction(engine) as connection:
         number = int(connection.execute(text(f"SELECT {expression} FROM {table}")).scalar_one())
     engine.dispose()
     return number

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 
 from farebox_api.app import create_app
 from farebox_api.config import ApiConfig
-from farebox_ledger.store.engine import open_engine
+from farebox_ledger.store.engine import open_engine, owner_transaction
 from tests.api.conftest import BOOTSTRAP_KEY, Api, bearer, running_api
 
 MEMBERS = {"type", "title", "status", "detail", "errors", "request_id"}
@@ -129,7 +129,7 @@ def test_a_conflict_is_a_problem(api: Api) -> None:
 @pytest.fixture
 def broken(sqlite_engine: Engine) -> Iterator[TestClient[Any]]:
     """An API whose books have lost a table."""
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         connection.exec_driver_sql("ALTER TABLE organizations RENAME COLUMN name TO lost")
     with TestClient(
         create_app(ApiConfig(admin_key=BOOTSTRAP_KEY), sqlite_engine), raise_server_exceptions=False
@@ -149,7 +149,7 @@ def test_a_database_that_fails_is_unavailable_and_says_nothing_of_its_insides(br
 def test_a_fault_of_our_own_is_logged_under_the_request_id_and_not_told(
     sqlite_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         connection.exec_driver_sql(
             "INSERT INTO api_keys (id, prefix, hash, scopes, created_at_us) VALUES ('key_1', 'fbx_1', x'00', '{', 1)"
         )

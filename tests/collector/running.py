@@ -23,6 +23,7 @@ from sqlalchemy import Engine, text
 
 from farebox_collector.app import Collector
 from farebox_collector.config import Address, CollectorConfig
+from farebox_ledger.store.engine import owner_transaction
 
 TIMEOUT_S = 20.0
 PROTOBUF = "application/x-protobuf"
@@ -214,6 +215,6 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> Non
 
 def rows(engine: Engine, *columns: str) -> list[tuple[Any, ...]]:
     """The usage rows by span id."""
-    with engine.connect() as connection:
+    with owner_transaction(engine) as connection:
         found = connection.execute(text(f"SELECT {', '.join(columns)} FROM usage_rows ORDER BY trace_id, span_id"))
         return [tuple(row) for row in found]

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 from farebox_collector.booking import Ledger, Outcome, book_batches
 from farebox_collector.spans import AttributeValue, Batch, Sender, Span
 from farebox_ledger.pricing import Policy, PriceBook
-from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.prices import ensure_shipped_prices, load_book
 from farebox_ledger.store.scope import AllOrganizations
@@ -97,7 +97,7 @@ class Books:
         return [tuple(int(value) if not isinstance(value, str) else value for value in row) for row in found]
 
     def _read(self, statement: str) -> list[tuple[Any, ...]]:
-        with self.engine.connect() as connection:
+        with owner_transaction(self.engine) as connection:
             return [tuple(row) for row in connection.execute(text(statement), {"org": self.org_id})]
 
 

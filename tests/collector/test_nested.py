@@ -13,6 +13,7 @@ from sqlalchemy import Engine, text
 from farebox_collector import dialects
 from farebox_collector.decode import Selection, decode_logs
 from farebox_collector.spans import AttributeValue, Span
+from farebox_ledger.store.engine import owner_transaction
 from tests.collector.dialects import test_agent_logs as agent_logs
 from tests.collector.dialects.reading import END_US, span
 from tests.collector.test_booking import Books
@@ -80,7 +81,7 @@ def rows_of(engine: Engine, spans: Sequence[Span]) -> dict[int, Row]:
 
 
 def _rows(engine: Engine, books: Books) -> dict[int, Row]:
-    with engine.connect() as connection:
+    with owner_transaction(engine) as connection:
         found = connection.execute(
             text(
                 "SELECT span_id, billing_status, reason, input_tokens, output_tokens"
@@ -443,7 +444,7 @@ def test_an_agent_whose_calls_are_partly_missing_says_so(sqlite_engine: Engine) 
     joined = books.book([call])
 
     assert (alone.missing_children, joined.missing_children) == (0, 1)
-    with sqlite_engine.connect() as connection:
+    with owner_transaction(sqlite_engine) as connection:
         found = connection.execute(
             text("SELECT billing_status, reason, reason_detail FROM usage_rows WHERE org_id = :org AND kind = :kind"),
             {"org": books.org_id, "kind": "container"},
@@ -486,6 +487,6 @@ def test_the_price_of_converted_counts_is_that_of_the_true_ones(sqlite_engine: E
 
     books.book([span(CLAUDE | raw, scope="openlit.instrumentation.anthropic")])
 
-    with sqlite_engine.connect() as connection:
+    with owner_transaction(sqlite_engine) as connection:
         pico = connection.scalar(text("SELECT cost_pico FROM usage_rows WHERE org_id = :org"), {"org": books.org_id})
     assert Decimal(pico or 0) / 10**12 == Decimal("0.00828")

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from farebox_collector.errors import SpoolInUse
-from farebox_ledger.store.engine import open_engine
+from farebox_ledger.store.engine import open_engine, owner_transaction
 from farebox_ledger.store.migrations import schema_state
 from tests.collector.emitting import CALL, Emitted, calls, protobuf
 from tests.collector.running import Child, Running, config_for, rows, running, wait_for
@@ -118,7 +118,7 @@ def test_a_call_that_comes_later_changes_the_charge_of_its_container(booked: Run
         ("container", "suppressed", "covered_by_child", 2),
         ("call", "billed", None, 1),
     ]
-    with engine.connect() as connection:
+    with owner_transaction(engine) as connection:
         versions = connection.execute(text("SELECT version, billing_status, cause FROM charge_versions")).all()
     assert [tuple(version) for version in versions] == [(1, "unpriced", "later_span")]
 
@@ -178,14 +178,14 @@ def test_a_missing_database_is_degraded_and_everything_is_booked_when_it_comes(t
 
 
 def test_an_older_schema_is_named_and_spans_are_kept(tmp_path: Path, sqlite_url: str, sqlite_engine: Engine) -> None:
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         current = connection.execute(text("SELECT version_num FROM farebox_schema")).scalar_one()
         connection.execute(text("UPDATE farebox_schema SET version_num = 'from the future'"))
     with running(config_for(tmp_path, database_url=sqlite_url)) as collector:
         assert collector.http.post(calls([1])).status == 200
         wait_for(lambda: collector.http.get("/readyz").json["status"] == "degraded")
         assert "schema" in collector.http.get("/readyz").json["degraded"][0]
-        with sqlite_engine.begin() as connection:
+        with owner_transaction(sqlite_engine, write=True) as connection:
             connection.execute(text("UPDATE farebox_schema SET version_num = :current"), {"current": current})
         collector.wait_until_booked()
 
@@ -231,7 +231,7 @@ def quarantined(folder: Path, engine: Engine) -> list[tuple[str, int]]:
     spool = sqlite3.connect(folder / "spool" / "spool.db")
     waiting = spool.execute("SELECT reason, span IS NOT NULL FROM quarantine").fetchall()
     spool.close()
-    with engine.connect() as connection:
+    with owner_transaction(engine) as connection:
         moved = connection.execute(text("SELECT reason, span IS NOT NULL FROM quarantined_spans")).all()
     return [*waiting, *((reason, int(has_span)) for reason, has_span in moved)]
 
@@ -240,7 +240,7 @@ def test_a_poisonous_span_is_quarantined_and_its_neighbors_are_booked(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
 ) -> None:
     # A refusal by the database itself stands for every fault that nobody foresaw.
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         connection.execute(
             text(
                 "CREATE TRIGGER poison BEFORE INSERT ON usage_rows WHEN NEW.project = 'poison' "
@@ -263,12 +263,12 @@ def test_a_poisonous_span_is_quarantined_and_its_neighbors_are_booked(
 
 
 def test_a_fault_of_every_booking_quarantines_nothing(tmp_path: Path, sqlite_url: str, sqlite_engine: Engine) -> None:
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         connection.execute(text("ALTER TABLE booked_batches RENAME TO moved"))
     with running(config_for(tmp_path, database_url=sqlite_url)) as collector:
         assert collector.http.post(calls([1])).status == 200
         wait_for(lambda: collector.http.get("/readyz").json["status"] == "degraded")
-        with sqlite_engine.begin() as connection:
+        with owner_transaction(sqlite_engine, write=True) as connection:
             connection.execute(text("ALTER TABLE moved RENAME TO booked_batches"))
         collector.wait_until_booked()
         assert collector.counters()["quarantined"] == 0
@@ -279,7 +279,7 @@ def test_a_fault_of_every_booking_quarantines_nothing(tmp_path: Path, sqlite_url
 def test_a_new_price_is_used_within_seconds(collector: Running, sqlite_engine: Engine) -> None:
     collector.http.post(calls([1]))
     collector.wait_until_booked()
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         connection.execute(
             text(
                 "UPDATE prices SET rates = replace(rates, '0.00000015', '0.00000030') "

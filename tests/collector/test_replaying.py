@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from sqlalchemy import Engine, text
 
 from farebox_ledger.errors import Conflict
-from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.quarantine import (
     QuarantinedSpan,
     QuarantineFilter,
@@ -116,7 +116,7 @@ def test_a_span_without_ids_gets_those_of_its_content(booked: Running, engine: E
 def test_a_span_that_crashed_is_booked_when_its_cause_is_gone(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
 ) -> None:
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         connection.execute(
             text(
                 "CREATE TRIGGER poison BEFORE INSERT ON usage_rows WHEN NEW.project = 'poison' "
@@ -127,7 +127,7 @@ def test_a_span_that_crashed_is_booked_when_its_cause_is_gone(
         collector.http.post(protobuf(Emitted(1), Emitted(2, {**CALL, "farebox.project": "poison"})))
         (one,) = wait_for_held(sqlite_engine, 1)
         crashed_again = replay(sqlite_engine, one)
-        with sqlite_engine.begin() as connection:
+        with owner_transaction(sqlite_engine, write=True) as connection:
             connection.execute(text("DROP TRIGGER poison"))
         replayed = replay(sqlite_engine, one)
         collector.wait_until_booked()

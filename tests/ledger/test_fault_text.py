@@ -8,13 +8,14 @@ from sqlalchemy.exc import IntegrityError
 
 from farebox_api.logs import JsonLines, TextLines
 from farebox_ledger.fault_text import fault_text
+from farebox_ledger.store.engine import owner_transaction
 
 CANARY = "canary" + "-7f3a"
 
 
 def refused(engine: Engine) -> IntegrityError:
     """Let the database refuse a row that holds the canary; PostgreSQL quotes it below its complaint."""
-    with engine.connect() as connection:
+    with owner_transaction(engine, write=True) as connection:
         connection.execute(text("CREATE TEMPORARY TABLE marked (name TEXT PRIMARY KEY)"))
         insert = text("INSERT INTO marked VALUES (:name)")
         connection.execute(insert, {"name": CANARY})

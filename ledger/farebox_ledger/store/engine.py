@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 
 from farebox_ledger.errors import DatabaseNotReady, InvalidInput
 from farebox_ledger.store.scope import AllOrganizations, OrgScope, Scope
+from farebox_ledger.store.sqlite_guard import GuardedConnection, opened
 
 URL_VARIABLE: Final = "FAREBOX_DATABASE_URL"
 BUSY_TIMEOUT_S: Final = 10
@@ -79,14 +80,29 @@ def take_scope(connection: Connection, scope: Scope) -> None:
 
 @contextmanager
 def owner_transaction(engine: Engine, *, write: bool = False) -> Iterator[Connection]:
-    """Run a block as the database's own user, who owns the tables: for `migrations`, which makes them, alone."""
+    """Run a block as the database's own user, who owns the tables: for `migrations`, which makes them, alone.
+
+    Outside of this and of `transaction` no connection of the engine reaches an organization's rows: on PostgreSQL by
+    the forced policies (see `isolation`), on SQLite by `sqlite_guard`.
+    """
     with engine.connect() as connection:
         if is_sqlite(connection):
             connection.execution_options(farebox_begin="BEGIN IMMEDIATE" if write else "BEGIN")
         elif not write:
             connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        with connection.begin():
+        with _opened(connection), connection.begin():
             yield connection
+
+
+@contextmanager
+def _opened(connection: Connection) -> Iterator[None]:
+    """Open a connection of SQLite for a block; on PostgreSQL roles decide."""
+    driver: Any = connection.connection.dbapi_connection
+    if not isinstance(driver, GuardedConnection):
+        yield
+        return
+    with opened(driver):
+        yield
 
 
 @contextmanager
@@ -188,7 +204,7 @@ def _open_sqlite(url: URL) -> Engine:
         raise DatabaseNotReady(f"the folder of {file} cannot be made ({error}): set {URL_VARIABLE}") from error
     engine = create_engine(
         url.set(database=str(Path(file).expanduser())),
-        connect_args={"timeout": BUSY_TIMEOUT_S},
+        connect_args={"timeout": BUSY_TIMEOUT_S, "factory": GuardedConnection},
         hide_parameters=True,  # what a statement carries has no business in a log
     )
     event.listen(engine, "connect", _prepare_sqlite_connection)
@@ -196,13 +212,14 @@ def _open_sqlite(url: URL) -> Engine:
     return engine
 
 
-def _prepare_sqlite_connection(connection: sqlite3.Connection, _: Any) -> None:
+def _prepare_sqlite_connection(connection: GuardedConnection, _: Any) -> None:
     connection.isolation_level = None  # the driver's own implicit BEGIN is switched off: `_begin_sqlite` says which
     # For new files: of a usage row, some 1,100 bytes, a page of 4,096 would keep a part and lay the rest on another.
     connection.execute("PRAGMA page_size = 8192")
     _switch_to_wal(connection)
     for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.is_open = False
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from farebox_collector.spool import Spool
+from farebox_ledger.store.engine import owner_transaction
 from tests.collector.running import rows
 
 
@@ -52,7 +53,7 @@ def assert_sums_agree(engine: Engine) -> None:
 
 def _read(engine: Engine, statement: str) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """Sums by model and status; a sum over nothing but NULL counts as 0."""
-    with engine.connect() as connection:
+    with owner_transaction(engine) as connection:
         return {
             (row[0] or "", row[1]): tuple(int(value or 0) for value in row[2:])
             for row in connection.execute(text(statement))

@@ -27,7 +27,7 @@ from farebox_collector.pipeline import Pipeline
 from farebox_collector.spans import AttributeValue, Sender, Span
 from farebox_collector.spool import Spool
 from farebox_collector.telemetry import Telemetry
-from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.schema import usage_rows
 from farebox_ledger.store.scope import AllOrganizations
@@ -173,7 +173,7 @@ class Tenant:
         )
 
     def _cells(self, table: str) -> list[tuple[Any, ...]]:
-        with self._engine.connect() as connection:
+        with owner_transaction(self._engine) as connection:
             found = connection.execute(text(f"SELECT * FROM {table} WHERE org_id = :org"), {"org": self.sender.org_id})
             names = list(found.keys())
             measures = names.index("writer_slot") + 1
@@ -185,7 +185,7 @@ class Tenant:
         return sorted((*key, *sums) for key, sums in cells.items() if any(sums))
 
     def _read(self, statement: str) -> list[tuple[Any, ...]]:
-        with self._engine.connect() as connection:
+        with owner_transaction(self._engine) as connection:
             found = connection.execute(text(statement), {"org": self.sender.org_id})
             return [tuple(bytes(value) if isinstance(value, memoryview) else value for value in row) for row in found]
 

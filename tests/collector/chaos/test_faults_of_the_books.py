@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from farebox_ledger.store.engine import owner_transaction
 from tests.collector.chaos.accounts import audit
 from tests.collector.chaos.test_any_order import Shaper, Tenant, opened
 from tests.collector.emitting import Emitted, calls
@@ -21,12 +22,12 @@ def test_a_table_that_is_not_there_stops_booking_and_quarantines_nothing(
     with running(config_for(tmp_path, database_url=database_url)) as collector:
         assert collector.http.post(calls([1])).status == 200
         collector.wait_until_booked()
-        with engine.begin() as connection:
+        with owner_transaction(engine, write=True) as connection:
             connection.execute(text(f"ALTER TABLE {table} RENAME TO moved"))
         assert collector.http.post(calls([2, 3])).status == 200
         wait_for(lambda: collector.http.get("/readyz").json["status"] == "degraded")
         assert collector.http.get("/readyz").json["quarantined_spans"] == 0
-        with engine.begin() as connection:
+        with owner_transaction(engine, write=True) as connection:
             connection.execute(text(f"ALTER TABLE moved RENAME TO {table}"))
         collector.wait_until_booked()
         assert collector.counters().get("quarantined", 0) == 0
@@ -37,7 +38,7 @@ def test_a_table_that_is_not_there_stops_booking_and_quarantines_nothing(
 def test_a_death_between_booking_the_others_and_forgetting_the_batch_keeps_the_span_that_crashes(
     sqlite_engine: Engine,
 ) -> None:
-    with sqlite_engine.begin() as connection:
+    with owner_transaction(sqlite_engine, write=True) as connection:
         connection.execute(
             text(
                 "CREATE TRIGGER poison BEFORE INSERT ON usage_rows WHEN NEW.project = 'poison' "

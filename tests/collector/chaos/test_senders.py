@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from sqlalchemy import Engine, text
 
 from farebox_collector.spool import Spool
-from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.keys import revoke_key
 from farebox_ledger.store.scope import AllOrganizations
 from tests.collector.chaos.accounts import assert_sums_agree, audit, settled_rows
@@ -46,7 +46,7 @@ def test_spans_of_a_clock_that_is_a_day_ahead_are_quarantined_and_the_others_boo
     spool = Spool(tmp_path / "spool", 2**30)
     waiting = spool._connection.execute("SELECT reason FROM quarantine").fetchall()
     spool.close()
-    with sqlite_engine.connect() as connection:
+    with owner_transaction(sqlite_engine) as connection:
         moved = connection.execute(text("SELECT reason FROM quarantined_spans")).all()
     assert [reason for (reason,) in (*waiting, *moved)] == ["clock_skew"] * 10
 

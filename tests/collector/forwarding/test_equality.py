@@ -11,6 +11,7 @@ import grpc
 import pytest
 from sqlalchemy import create_engine, text
 
+from farebox_ledger.store.engine import owner_transaction
 from tests.collector.dialects.test_agent_logs import CLAUDE, CODEX, CODEX_SCOPE
 from tests.collector.dialects.test_agent_logs import as_json as logs_as_json
 from tests.collector.dialects.test_agent_logs import protobuf as logs_as_protobuf
@@ -82,7 +83,7 @@ def collector(folder: Path, database: Path) -> Any:
 def all_rows(database: Path) -> list[dict[str, Any]]:
     """Every column of every row but the time of receipt, which is a test's own moment."""
     engine = create_engine(f"sqlite:///{database}")
-    with engine.connect() as connection:
+    with owner_transaction(engine) as connection:
         found = connection.execute(text("SELECT * FROM usage_rows ORDER BY trace_id, span_id")).mappings()
         rows = [{name: value for name, value in row.items() if name != "received_at_us"} for row in found]
     engine.dispose()
