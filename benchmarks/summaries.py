@@ -43,6 +43,7 @@ from farebox_ledger.store.querying import RowKey, UsageFilter, list_usage
 from farebox_ledger.store.rollups import ROLLUPS, add_cells, check_rollups, joined, stored_names
 from farebox_ledger.store.schema import usage_rows
 from farebox_ledger.store.scope import AllOrganizations, OrgScope
+from farebox_ledger.store.sqlite_guard import opened
 from farebox_ledger.store.statements import quoted
 from farebox_ledger.store.summaries import SummaryQuery, month_summary, organization_totals, summarize
 from farebox_ledger.store.timeline import day_start_us
@@ -213,9 +214,11 @@ def call(random: Random, number: int, start_us: int, end_us: int, org_id: int = 
 @contextmanager
 def bulk(engine: Engine) -> Iterator[Connection]:
     """Open a transaction for filling; what would make it survive a crash is switched off."""
-    with engine.connect() as connection:
+    with ExitStack() as stack:
+        connection = stack.enter_context(engine.connect())
         if is_sqlite(connection):
             driver: Any = connection.connection.driver_connection
+            stack.enter_context(opened(driver))
             for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -2000000"):
                 driver.execute(f"PRAGMA {pragma}")
         yield connection
