@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from typing import Any, Final
+from urllib.parse import unquote
 from uuid import uuid4
 
 from litestar.datastructures import MutableScopeHeaders
@@ -17,6 +18,7 @@ from litestar.enums import HttpMethod, ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from farebox_api.auth import ALLOWANCE
+from farebox_api.parameters import HELD_SLASH
 from farebox_api.problems import allowed_methods
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.store.rate_limits import Allowance
@@ -49,6 +51,7 @@ class Edge:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
+        scope["path"] = _path_with_held_slashes(scope)
         method = scope["method"]
         if method == "HEAD":  # as GET, whose body the server then leaves out (RFC 9110 §9.3.2)
             scope = {**scope, "method": HttpMethod.GET}
@@ -89,6 +92,18 @@ class Edge:
                 "organization": getattr(caller, "org_slug", None),
             },
         )
+
+
+def _path_with_held_slashes(scope: Any) -> str:
+    """Keep slashes that belong to a name, such as a user's, apart from those between names, until routes are found.
+
+    The server has decoded both alike; the first ones become `HELD_SLASH`, which `StrictParameters` turns back.
+    """
+    raw: bytes = (scope.get("raw_path") or b"").partition(b"?")[0]
+    if b"%2f" not in raw.lower():
+        return str(scope["path"])
+    held = re.sub("%2f", HELD_SLASH, raw.decode("latin-1"), flags=re.IGNORECASE)
+    return unquote(held)
 
 
 def _request_id(scope: Any) -> str:

@@ -20,7 +20,7 @@ from litestar.types import ControllerRouterHandler
 from farebox_api.auth import PUBLIC
 from farebox_api.bodies import Input
 from farebox_api.idempotency import HEADER, PATTERN
-from farebox_api.parameters import Rule, check
+from farebox_api.parameters import HELD_SLASH, Rule, check
 from farebox_api.problems import CONFLICT, KEY_REUSED, TOO_LARGE, Kind
 
 SECURITY: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"api_key": []}]
@@ -79,7 +79,11 @@ class StrictParameters:
             self._rules[str(operation.operation_id)] = {item.name: _rule(item) for item in queries}
 
     async def __call__(self, request: Request[Any, Any, Any]) -> None:
-        """Check one request; runs after its key was checked."""
+        """Check one request; runs after its key was checked. Names in its address get their slashes back."""
+        path_parameters = request.scope["path_params"]
+        for name, value in path_parameters.items():
+            if isinstance(value, str):
+                path_parameters[name] = value.replace(HELD_SLASH, "/")
         rules = self._rules.get(str(request.route_handler.operation_id))
         if rules is not None:
             check(request.query_params.multi_items(), rules)

@@ -26,6 +26,9 @@ USAGE_ID_PATTERN: Final = r"^\d{8}-[0-9a-f]{32}$"
 TRACE_ID_PATTERN: Final = r"^[0-9a-f]{32}$"
 SLUG_PATTERN: Final = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 
+HELD_SLASH: Final = "\0"
+"""Stands for a slash inside a name in an address while its route is looked for; no name holds it itself."""
+
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 2999
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
+import pytest
 from sqlalchemy import text
 
 from farebox_ledger.store.engine import transaction
@@ -71,6 +73,26 @@ def test_an_erased_address_is_nowhere_and_never_learned_again(api: Api) -> None:
     with transaction(api.engine, AllOrganizations()) as connection:
         for table in ("users", "usage_rows", "charge_versions", "audit_log", "rollup_day_by", "idempotency_keys"):
             assert "ada@example.com" not in str(connection.execute(text(f"SELECT * FROM {table}")).all()), table
+
+
+@pytest.mark.parametrize("user", ["team/ada", "auth0|62", "a b?c#d", "é/ü/", "//", "erase"])
+def test_a_user_is_found_and_erased_by_any_name(api: Api, user: str) -> None:
+    told(api, user=user, project=user)
+    path = quote(user, safe="")
+
+    assert api.json(f"/v1/users/{path}")["user"] == user
+    assert api.json(f"/v1/projects/{path}")["project"] == user
+    erased = api.client.post(f"/v1/users/{path}/erase", headers=bearer(api.acme_key))
+
+    assert (erased.status_code, erased.json()["user"], erased.json()["email"]) == (200, user, None)
+    assert remove(api, f"/v1/users/{path}") == 204
+
+
+def test_a_slash_between_names_is_none_inside_of_one(api: Api) -> None:
+    told(api, user="erase")
+
+    assert api.get("/v1/users%2Ferase").status_code == 404
+    assert api.get("/v1/users/ada%00").status_code == 404
 
 
 def test_a_system_key_says_whose_user_is_meant(api: Api) -> None:
