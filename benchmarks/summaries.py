@@ -7,20 +7,22 @@ thousand rows are booked as usual; a larger database repeats each of them with n
 quarter of an hour, its sums are multiplied accordingly, and one day of them is compared with its rows. Questions are
 asked through the store, all sizes in turns, the median by the clock; what counts is the ratio to the smallest size.
 
-Writing is measured in CPU time of this process: booking batches of 512 with the rollups and without, in turns, alone
-and as a part of everything that a collector does with a span. On PostgreSQL the server's time is not in it, so there
-the clock is read. Databases stand in a temporary folder (about 1 GB for a million rows) and are removed.
+Writing is measured in CPU time: booking batches of 512 with the rollups and without, in turns, alone and as a part of
+everything that a collector does with a span. On PostgreSQL the time of all of the server's processes is in it, unless
+the server is elsewhere: then the clock is read. Databases stand in a temporary folder (about 1 GB for a million rows)
+and are removed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -65,6 +67,7 @@ END_US: Final = START_US + DAYS * 86_400_000_000
 PAGE: Final = 100
 
 Question = Callable[[Connection], object]
+Clock = Callable[[], float]  # seconds
 
 
 class Asked(msgspec.Struct):
@@ -276,16 +279,15 @@ def settle(engine: Engine) -> None:
 
 def written(store: Store, folder: Path) -> dict[str, Written]:
     """Compare booking, and all that a collector does, with and without the sums."""
-    clock = time.process_time if store.name == "sqlite" else time.perf_counter
     return {
-        "booking, one organization": booked(store, clock, 1),
-        "booking, forty organizations": booked(store, clock, 40),
-        "ingest, one organization": ingested(store, folder, clock, BATCH, 1),
-        "ingest, forty organizations": ingested(store, folder, clock, BATCH // 40, 40),
+        "booking, one organization": booked(store, 1),
+        "booking, forty organizations": booked(store, 40),
+        "ingest, one organization": ingested(store, folder, BATCH, 1),
+        "ingest, forty organizations": ingested(store, folder, BATCH // 40, 40),
     }
 
 
-def booked(store: Store, clock: Callable[[], float], organizations: int, rounds: int = 7) -> Written:
+def booked(store: Store, organizations: int, rounds: int = 7) -> Written:
     random = Random(5)
     now_us = START_US + 86_400_000_000 // 2
     owners = [org_id_of(f"org-{number}") for number in range(organizations)]
@@ -297,44 +299,70 @@ def booked(store: Store, clock: Callable[[], float], organizations: int, rounds:
         for batch in range(20)
     ]
 
-    def once() -> float:
-        engine = open_engine(store.fresh())
+    def once(url: str, clock: Clock) -> float:
+        engine = open_engine(url)
         started = clock()
         for batch in batches:
             with transaction(engine, ALL, write=True) as connection:
                 book(connection, ALL, batch, collector_id=None, batch_ids=(), writer_slot=1)
         took = clock() - started
         engine.dispose()
-        return took / (len(batches) * BATCH) * 1e6
+        return took
 
-    return in_turns(once, rounds)
+    return in_turns(store, once, len(batches) * BATCH, rounds)
 
 
-def ingested(
-    store: Store, folder: Path, clock: Callable[[], float], per_request: int, organizations: int, rounds: int = 5
-) -> Written:
+def ingested(store: Store, folder: Path, per_request: int, organizations: int, rounds: int = 7) -> Written:
     """Send requests of the organizations in turn; what waits in the spool is booked 512 spans at a time or more."""
     owners = [Sender(org_id_of(f"org-{number}"), f"org-{number}") for number in range(organizations)]
     spans = 20 * organizations * per_request
 
-    def once() -> float:
-        bodies = requests("llm", spans, per_request)
-        started = clock()
-        cpu_s = ingest(folder, bodies, 4 * organizations, store.fresh(), owners)
-        took = cpu_s if store.name == "sqlite" else clock() - started
-        return took / spans * 1e6
+    def once(url: str, clock: Clock) -> float:
+        return ingest(folder, requests("llm", spans, per_request), 4 * organizations, url, owners, clock)
 
-    return in_turns(once, rounds)
+    return in_turns(store, once, spans, rounds)
 
 
-def in_turns(once: Callable[[], float], rounds: int) -> Written:
+def in_turns(store: Store, once: Callable[[str, Clock], float], rows: int, rounds: int) -> Written:
     """Measure in turns; each turn's first and second are swapped, so that neither has the warmer machine."""
     found: dict[bool, list[float]] = {True: [], False: []}
     for number in range(rounds):
         for are_kept in (True, False) if number % 2 else (False, True):
+            url = store.fresh()
             with rollups(are_kept):
-                found[are_kept].append(once())
+                found[are_kept].append(once(url, clock_of(url)) / rows * 1e6)
     return Written(statistics.median(found[True]), statistics.median(found[False]))
+
+
+def clock_of(url: str) -> Clock:
+    """Choose what is read in seconds: CPU time of this process and of a server on this machine, else the clock."""
+    engine = open_engine(url)
+    if is_sqlite(engine):
+        return time.process_time
+    with engine.connect() as connection:
+        backend = connection.scalar(text("SELECT pg_backend_pid()"))
+        is_here = connection.scalar(text("SELECT inet_server_addr() IS NULL"))  # it is asked through a socket's file
+    server = processes().get(backend, (0, 0.0))[0]
+    engine.dispose()
+    if not is_here or not server:
+        return time.perf_counter
+    return lambda: time.process_time() + server_cpu_s(server)
+
+
+def server_cpu_s(server: int) -> float:
+    """Sum the CPU seconds of a server's processes, those that have ended among them."""
+    return sum(cpu_s for pid, (parent, cpu_s) in processes().items() if server in (pid, parent))
+
+
+def processes() -> dict[int, tuple[int, float]]:
+    """List this machine's processes: the parent of each, and CPU seconds, its own and those of children that ended."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = path.read_text().rpartition(")")[2].split()
+            ticks = sum(map(int, fields[11:15]))
+            found[int(path.parent.name)] = (int(fields[1]), ticks / os.sysconf("SC_CLK_TCK"))
+    return found
 
 
 @contextmanager
