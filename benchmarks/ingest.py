@@ -60,6 +60,7 @@ from farebox_ledger.store.migrations import migrate
 from farebox_ledger.store.prices import ensure_shipped_prices
 from farebox_ledger.store.schema import BOOKED_COLUMNS, usage_rows
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.store.sqlite_guard import opened
 from farebox_ledger.usage import org_id_of
 
 ORG: Final = "acme"
@@ -316,7 +317,8 @@ def insert_into_sqlite(url: str, rows: Sequence[tuple[Any, ...]]) -> float:
             driver.execute("COMMIT")
 
     parts = list(portions(rows))
-    took = cpu_s(work)
+    with opened(driver):
+        took = cpu_s(work)
     pooled.close()
     engine.dispose()
     return took
