@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -112,6 +113,19 @@ def test_every_schema_is_typed_to_its_leaves(document: Any) -> None:
         assert "." not in name
         for member, described in schema.get("properties", {}).items():
             assert described.get("items") != {"type": "object"}, (name, member)
+
+
+def test_every_name_is_in_snake_case(document: Any) -> None:
+    members = {name for schema in document["components"]["schemas"].values() for name in schema.get("properties", {})}
+    parameters = {
+        parameter["name"]
+        for _, _, operation in operations(document)
+        for parameter in operation.get("parameters", ())
+        if parameter["in"] != "header"
+    }
+
+    assert len(members) > 200
+    assert [name for name in members | parameters if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name)] == []
 
 
 def test_the_document_names_no_other_host(client: TestClient[Any]) -> None:

@@ -107,6 +107,17 @@ def test_groups_may_be_repeated_or_comma_separated(api: Api) -> None:
     ]
 
 
+def test_each_model_has_its_calls_tokens_and_cost(api: Api) -> None:
+    booked(api, booking(1), booking(2), booking(3, priced(10**10, 0, model="claude", provider="anthropic")))
+
+    groups = api.json("/v1/usage/summary", group_by="model")["groups"]
+
+    assert [(group["model"], group["requests"], group["total_tokens"], group["cost"]) for group in groups] == [
+        ("claude", 1, 1200, "0.01"),
+        ("gpt-4o", 2, 2400, "0.009"),
+    ]
+
+
 def test_currencies_are_never_added(api: Api) -> None:
     booked(api, booking(1), booking(2, priced(currency="EUR")), booking(3, unpriced()))
 
@@ -270,6 +281,8 @@ def test_an_organization_knows_its_month_and_all_time(api: Api) -> None:
     assert (summary["month"]["requests"], summary["month"]["cost"]) == (1, "0.0045")
     assert (summary["total"]["requests"], summary["total"]["cost"], summary["total"]["currency"]) == (2, "0.009", "USD")
     assert (summary["total"]["start"], summary["total"]["end"]) == (None, None)
+    assert [(summary[part]["input_tokens"], summary[part]["output_tokens"], summary[part]["total_tokens"])
+            for part in ("month", "total")] == [(1000, 200, 1200), (2000, 400, 2400)]  # fmt: skip
 
 
 def test_an_organization_without_usage_spent_nothing(api: Api) -> None:
@@ -319,14 +332,14 @@ def test_the_overview_shows_today_the_months_a_window_and_what_waits_for_a_price
     assert (mine["this_month"]["requests"], mine["this_month"]["cost"]) == (2, "0.0045")
     assert (mine["last_month"]["requests"], mine["last_month"]["cost"]) == (3, "0.0045")
     assert (mine["window"]["days"], mine["window"]["requests"], mine["window"]["cost"]) == (366, 5, "0.009")
-    assert [(part["provider"], part["requests"]) for part in mine["window"]["by_provider"]] == [
-        ("openai", 3),
-        ("unknown", 2),
-    ]
-    assert [(part["service"], part["requests"]) for part in mine["window"]["by_service"]] == [
-        ("unknown", 4),
-        ("chatbot", 1),
-    ]
+
+    def parts(name: str) -> list[tuple[Any, ...]]:
+        listed = mine["window"][f"by_{name}"]
+        return [(part[name], part["requests"], part["total_tokens"], part["cost"]) for part in listed]
+
+    assert parts("provider") == [("openai", 3, 3600, "0.009"), ("unknown", 2, 2400, None)]
+    assert parts("service") == [("unknown", 4, 4800, "0.0045"), ("chatbot", 1, 1200, "0.0045")]
+    assert api.json("/v1/overview")["window"]["days"] == 30
     assert (mine["unpriced_rows"], mine["unpriced_models"]) == (3, 2)
     assert every["window"]["requests"] == every["today"]["requests"] == 3
     assert mine["last_sync"] is every["last_sync"] is None

@@ -184,6 +184,17 @@ def test_what_is_not_known_is_null_and_not_zero(api: Api) -> None:
     assert (row["billing_status"], row["reason"]) == ("unpriced", "unknown_model")
     assert (row["cost"], row["cost_input"], row["list_cost"], row["currency"]) == (None, None, None, None)
     assert (row["input_tokens"], row["output_tokens"], row["total_tokens"]) == (0, None, 0)
+    assert (row["metadata"], row["tags"]) == ({}, [])
+
+
+def test_a_failed_call_says_what_failed_and_how_long_that_took(api: Api) -> None:
+    failed = {"status": "error", "error_code": "openai.RateLimitError", "error_message": "Rate limit reached"}
+    booked(api, booking(1, Charge(status="not_billable", reason="error_no_usage"), usage=Usage(), **failed))
+
+    (row,) = api.json("/v1/usage")["items"]
+
+    assert {name: row[name] for name in failed} == failed
+    assert (row["billing_status"], row["cost"], row["duration_ms"]) == ("not_billable", None, 1500)
 
 
 def test_cache_writes_without_a_time_to_live_are_a_number(api: Api) -> None:

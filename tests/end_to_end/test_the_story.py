@@ -99,6 +99,16 @@ def test_rows_carry_the_tokens_that_the_provider_reported(rows: list[dict[str, A
     }
 
 
+def test_a_streamed_call_costs_what_a_plain_one_does(rows: list[dict[str, Any]]) -> None:
+    for model in ("gpt-4o-mini", "claude-sonnet-4-5"):
+        calls = {row["stream"]: row["cost"] for row in rows if row["request_model"] == model}
+
+        assert {stream: Decimal(cost) for stream, cost in calls.items()} == {
+            False: COST_OF[model],
+            True: COST_OF[model],
+        }
+
+
 def test_cache_writes_are_kept_by_time_to_live(rows: list[dict[str, Any]]) -> None:
     writes = {row["request_model"]: row["cache_write_input_tokens"] for row in rows}
 

@@ -16,7 +16,7 @@ from farebox_ledger.errors import InvalidInput
 from farebox_ledger.pricing.charge import Charge
 from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.rollups import check_rollups
-from farebox_ledger.store.schema import booked_batches, rollup_day, rollup_day_by, usage_rows, writers
+from farebox_ledger.store.schema import TOKEN_COLUMNS, booked_batches, rollup_day, rollup_day_by, usage_rows, writers
 from farebox_ledger.store.scope import OrgScope
 from farebox_ledger.store.writing import (
     COPY_FROM,
@@ -307,6 +307,17 @@ def test_what_no_row_can_hold_is_refused_and_nothing_is_booked(engine: Engine, b
         written(engine, [bad, *(booking(number) for number in range(1, size))])
 
     assert count(engine) == 0
+
+
+@pytest.mark.parametrize("name", TOKEN_COLUMNS)
+def test_the_database_itself_refuses_counts_below_zero(engine: Engine, name: str) -> None:
+    written(engine, [booking(1)])
+
+    with transaction(engine, EVERYBODY, write=True) as connection:
+        row = {**connection.execute(usage_rows.select()).mappings().one(), "usage_id": bytes(16)}
+        connection.execute(usage_rows.insert().values({**row, name: 0}))
+    with pytest.raises(IntegrityError), transaction(engine, EVERYBODY, write=True) as connection:
+        connection.execute(usage_rows.insert().values({**row, "usage_id": bytes(15) + b"\1", name: -1}))
 
 
 def test_the_largest_amounts_sum_exactly(engine: Engine) -> None:
