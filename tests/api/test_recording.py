@@ -193,6 +193,8 @@ def test_every_member_of_a_row_that_can_be_told_is_kept(api: Api) -> None:
         ({"stream": "yes"}, "/stream"),
         ({"model": ""}, "/model"),
         ({"tags": ["a", 1]}, "/tags/1"),
+        ({"user": "a\0b"}, "/user"),
+        ({"tags": ["a", "\0"]}, "/tags"),
         ({"external_id": None}, "/external_id"),
         ({"span_id": "00000000000000a1"}, "/external_id"),
         ({"external_id": None, "trace_id": "0" * 31 + "1"}, "/span_id"),

@@ -115,8 +115,9 @@ def event_of(call: RecordedCall, *, org_id: int, key: str | None, received_at_us
     """Turn a told call into the event that a span of it would have become.
 
     Raises:
-        InvalidInput: no identity or two of them, or a time that cannot be; names the field.
+        InvalidInput: no identity or two of them, a time that cannot be, or text that no database keeps; names the field.
     """
+    _refuse_nul(call)
     trace_id, span_id = _identity(call)
     return UsageEvent(
         org_id=org_id,
@@ -133,6 +134,15 @@ def event_of(call: RecordedCall, *, org_id: int, key: str | None, received_at_us
         stated_cost=None if call.stated_cost is None else Decimal(call.stated_cost),
         **{name: getattr(call, name) for name in _AS_TOLD},
     )
+
+
+def _refuse_nul(call: RecordedCall) -> None:
+    """Refuse NUL characters: rows are kept without them, so that two names would become one."""
+    for name in RecordedCall.__struct_fields__:
+        value = getattr(call, name)
+        texts = value if isinstance(value, list) else (value,)
+        if any(isinstance(text, str) and "\0" in text for text in texts):
+            raise InvalidInput(name, "holds a NUL character")
 
 
 def _identity(call: RecordedCall) -> tuple[bytes, bytes]:
