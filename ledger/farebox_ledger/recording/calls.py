@@ -115,7 +115,7 @@ def event_of(call: RecordedCall, *, org_id: int, key: str | None, received_at_us
     """Turn a told call into the event that a span of it would have become.
 
     Raises:
-        InvalidInput: no identity or two of them, a time that cannot be, or text that no database keeps; names the field.
+        InvalidInput: no identity or two of them, a time that cannot be, or text that no row keeps; names the field.
     """
     _refuse_nul(call)
     trace_id, span_id = _identity(call)
