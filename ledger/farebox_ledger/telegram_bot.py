@@ -27,6 +27,9 @@ from farebox_ledger.usage import org_id_of
 
 logger = logging.getLogger(__name__)
 
+MESSAGE_UNITS: Final = 4096
+"""The longest message (core.telegram.org/bots/api, sendMessage); a longer one would be refused whole."""
+
 _COMMANDS: Final = "/status: balance, this month and projects\n/credits: balance, and where to buy more"
 _EVERYBODY: Final = AllOrganizations()
 
@@ -76,6 +79,14 @@ def answer_credits(engine: Engine, chat: Chat) -> str:
     return credits_text(balances, purchase_hook().checkout(accounts[0]))
 
 
+def fitting(text: str) -> str:
+    """Cut a text to what one message holds; Telegram counts UTF-16 units."""
+    units = text.encode("utf-16-le")
+    if len(units) <= 2 * MESSAGE_UNITS:
+        return text
+    return units[: 2 * MESSAGE_UNITS - 2].decode("utf-16-le", "ignore") + "…"
+
+
 def _help(engine: Engine, chat: Chat) -> str:
     return f"{chat.organization} on farebox\n{_COMMANDS}"
 
@@ -89,7 +100,7 @@ def _handler(engine: Engine, chats: Mapping[int, Chat], answer: Answer) -> Any:
             said = f"This chat is not connected; its id is {update.effective_chat.id}."
         else:
             said = await asyncio.to_thread(_answered, answer, engine, chat)
-        await update.effective_message.reply_text(said)
+        await update.effective_message.reply_text(fitting(said))
 
     return handle
 

@@ -19,6 +19,7 @@ from farebox_ledger.store.credit_accounts import Owner, create_account
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.writing import book
+from farebox_ledger.telegram_bot import fitting
 from tests.fakes.bot_api import TOKEN, BotApi, bot_api
 from tests.ledger.store.bookings import ACME, EVERYBODY, booking
 
@@ -87,6 +88,21 @@ def test_l12_l13_the_bot_answers_status_and_credits_to_the_chats_that_it_knows(b
 
 def sent_to(sent: list[tuple[int, str]], chat_id: int, beginning: str) -> str:
     return next(text for chat, text in sent if chat == chat_id and text.startswith(beginning))
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("x" * 4096, "x" * 4096),
+        ("x" * 4097, "x" * 4095 + "…"),
+        ("\N{TRAM}" * 2048, "\N{TRAM}" * 2048),
+        ("x" + "\N{TRAM}" * 2048, "x" + "\N{TRAM}" * 2047 + "…"),
+        ("\N{TRAM}" * 2049, "\N{TRAM}" * 2047 + "…"),
+    ],
+    ids=["fits", "too long", "fits in pairs", "cut between pairs", "cut inside a pair"],
+)
+def test_a_message_is_cut_to_what_telegram_takes(text: str, sent: str) -> None:
+    assert fitting(text) == sent
 
 
 def test_a_wrong_token_stops_the_bot_and_is_not_repeated(books: Engine) -> None:
