@@ -108,7 +108,7 @@ def assembled(
             fields[name] = _meaningful(text_of(attributes[key]))
     if shape.has_others:
         _read_others(attributes, fields)
-    return UsageEvent(
+    event = UsageEvent(
         org_id=0,
         received_at_us=0,
         trace_id=span.trace_id,
@@ -124,8 +124,10 @@ def assembled(
         tokens_source="clamped" if is_clamped else "reported",
         status=_status(span),
         error_message=span.status_message,
-        **fields,
     )
+    for name, value in fields.items():  # as more arguments they would take longer: each is looked for among all names
+        setattr(event, name, value)
+    return event
 
 
 def assembled_reading(
