@@ -28,6 +28,8 @@ from farebox_ledger.store.writing import lease_writer_slot
 logger = logging.getLogger(__name__)
 
 LEASE_RENEWAL_S: Final = 900.0
+GARBAGE_OBJECTS: Final = 10_000
+"""How many objects more than before there have to be for a look at the youngest; Python's own setting is 700."""
 
 # PostgreSQL's documentation, appendix A: connection, transaction state (read-only), authorization, catalog, rollback,
 # resources, object state, operator, system, internal; and tables, columns, functions or rights that are not there.
@@ -96,9 +98,11 @@ class Books:
                 return self._ledger.prices
             book = load_book(connection)
         # A book is tens of thousands of objects that live on: the collector of garbage cycles need not walk through
-        # them while spans are booked, which was a tenth of the cost of booking.
+        # them while spans are booked, which was a tenth of the cost of booking. Nor need it look for cycles several
+        # times in each batch: what booking makes has none and goes with the batch.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE_OBJECTS)
         return book
 
     def _ensure_default_org(self) -> None:
