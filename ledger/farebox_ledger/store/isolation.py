@@ -5,13 +5,14 @@ statement sees and writes that organization's rows alone, whatever its WHERE say
 organization was set. As the writer (system keys, the pipeline, jobs) it sees all. What the policies say is derived from
 the tables, here and nowhere else; `migrations` applies it after every upgrade and changes only what is missing.
 
-SQLite has no such thing: there the scopes in the statements stand alone.
+SQLite has no such thing: there the scopes in the statements stand alone, and `sqlite_guard` refuses what runs without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Table, text
 from sqlalchemy.exc import DBAPIError
@@ -27,6 +28,38 @@ SHARED: Final = frozenset(
     {"prices", "price_overrides", "model_aliases", "multipliers", "upstreams"}
 )  # fmt: skip
 """Tables whose rows without an organization are everybody's: a tenant reads them and changes none."""
+
+Privilege: TypeAlias = Literal["SELECT", "INSERT", "UPDATE", "DELETE"]
+
+_ALL: Final = frozenset[Privilege](("SELECT", "INSERT", "UPDATE", "DELETE"))
+_READ: Final = frozenset[Privilege](("SELECT",))
+_ADD: Final = frozenset[Privilege](("SELECT", "INSERT"))
+_CHANGE: Final = frozenset[Privilege](("SELECT", "INSERT", "UPDATE"))
+_CLEAR: Final = frozenset[Privilege](("SELECT", "INSERT", "DELETE"))
+_NOTHING: Final = frozenset[Privilege]()
+
+_TENANT_MAY: Final[Mapping[str, frozenset[Privilege]]] = {
+    "organizations": _READ,
+    "price_syncs": _READ,
+    "price_revisions": _READ,
+    "catalog_state": _CHANGE,  # a change of its own prices raises the version that everybody polls
+    **dict.fromkeys(APPEND_ONLY, _ADD),
+    "key_limits": _ADD,
+    "webhook_deliveries": _ADD,
+    "ignored_groups": _CLEAR,
+    "credit_marks": _CLEAR,
+    "credit_allocations": _CLEAR,
+    "credit_days": _CLEAR,
+    "idempotency_keys": _ALL,
+    "budget_alerts": frozenset(("SELECT", "UPDATE")),
+    "quarantined_spans": frozenset(("SELECT", "UPDATE", "DELETE")),
+    "unpriced_notices": _NOTHING,
+}
+"""What the tenant's role may do with a table beside the policies: what its functions need, and no more.
+
+A table that is not named here may be added to and changed where its rows belong to organizations; of the others (the
+slots of writers, batches of collectors, counts of keys) a tenant knows nothing.
+"""
 
 _OWN: Final = "NULLIF(current_setting('farebox.org', true), '')::bigint"
 _POLICY: Final = "farebox"
@@ -95,9 +128,12 @@ def _missing(connection: Connection) -> Iterator[str]:
     relations = {
         name: (kind, is_secured) for name, kind, is_secured in connection.execute(text(_RELATIONS), {"schema": schema})
     }
+    granted: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for name, role, privilege in connection.execute(text(_GRANTED), {"schema": schema}):
+        granted[name, role].add(privilege)
     for name, (kind, _) in sorted(relations.items()):
         if kind == "v" or name in metadata.tables:
-            yield from _grants(connection, name)
+            yield from _grants(name, is_view=kind == "v", granted=granted)
     policies = set(connection.scalars(text(_POLICIES), {"schema": schema}))
     for name, table in isolated_tables().items():
         if name not in relations:
@@ -108,11 +144,19 @@ def _missing(connection: Connection) -> Iterator[str]:
         yield from (sql for policy, sql in _policies(table) if f"{name}.{policy}" not in policies)
 
 
-def _grants(connection: Connection, name: str) -> Iterator[str]:
-    for role in (TENANT_ROLE, WRITER_ROLE):
-        asked = {"role": role, "name": f'"{name}"'}
-        if not connection.scalar(text("SELECT has_table_privilege(:role, :name, 'INSERT')"), asked):
-            yield f'GRANT SELECT, INSERT, UPDATE, DELETE ON "{name}" TO {role}'
+def tenant_may(name: str) -> frozenset[Privilege]:
+    """Say what the tenant's role may do with a table, as far as the policies show it rows."""
+    return _TENANT_MAY.get(name, _CHANGE if name in isolated_tables() else _NOTHING)
+
+
+def _grants(name: str, *, is_view: bool, granted: Mapping[tuple[str, str], set[str]]) -> Iterator[str]:
+    wanted = {TENANT_ROLE: _READ, WRITER_ROLE: _READ} if is_view else {TENANT_ROLE: tenant_may(name), WRITER_ROLE: _ALL}
+    for role, may in wanted.items():
+        stands = granted.get((name, role), set())
+        if may - stands:
+            yield f'GRANT {", ".join(sorted(may - stands))} ON "{name}" TO {role}'
+        if stands - may:
+            yield f'REVOKE {", ".join(sorted(stands - may))} ON "{name}" FROM {role}'
 
 
 def _policies(table: Table) -> Iterator[tuple[str, str]]:
@@ -168,5 +212,9 @@ _RELATIONS: Final = """
 SELECT relname, relkind::text, relrowsecurity AND relforcerowsecurity FROM pg_class
 WHERE relnamespace = CAST(CAST(:schema AS text) AS regnamespace) AND relkind IN ('r', 'p', 'v')
     AND pg_has_role(current_user, relowner, 'USAGE')
+"""
+_GRANTED: Final = f"""
+SELECT relname, rolname, privilege_type FROM pg_class, aclexplode(relacl) JOIN pg_roles ON pg_roles.oid = grantee
+WHERE relnamespace = CAST(CAST(:schema AS text) AS regnamespace) AND rolname IN ('{TENANT_ROLE}', '{WRITER_ROLE}')
 """
 _POLICIES: Final = "SELECT tablename || '.' || policyname FROM pg_policies WHERE schemaname = :schema"
