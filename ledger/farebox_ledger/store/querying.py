@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from heapq import merge
+from itertools import islice
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -119,11 +120,17 @@ def list_usage(
     scope = narrowed(scope, asked.org_id)
     walks = [walk for org_id in _organizations(connection, scope) for walk in _walks(connection, org_id, asked)]
     reach = _Reach(limit, after, max(scan_rows // max(len(walks), 1), 1))
-    parts = [_read_part(connection, walk, reach) for walk in walks]
+    rows: list[UsageRow] = []
+    bounds = []
+    for walk in walks:
+        # Rows older than a whole page of those that were found are not read: a page is held once, not once for each.
+        floor = rows[limit].position if len(rows) > limit else None
+        part = _read_part(connection, walk, reach, floor)
+        rows = list(islice(merge(rows, part.rows, key=_position, reverse=True), limit + 1))
+        bounds += [] if part.bound is None else [part.bound]
     # Below the highest point at which a part stopped, rows of that one may be missing between those of the others.
-    bound = max((part.bound for part in parts if part.bound is not None), default=None)
-    ordered = merge(*(part.rows for part in parts), key=lambda row: row.position, reverse=True)
-    return _page([row for row in ordered if bound is None or row.position >= bound], limit, bound)
+    bound = max(bounds, default=None)
+    return _page([row for row in rows if bound is None or row.position >= bound], limit, bound)
 
 
 def usage_row(connection: Connection, scope: Scope, day: int, usage_id: bytes) -> UsageRow | None:
@@ -212,10 +219,12 @@ class _Part(NamedTuple):
     bound: RowKey | None
 
 
-def _read_part(connection: Connection, walk: _Walk, reach: _Reach) -> _Part:
+def _read_part(connection: Connection, walk: _Walk, reach: _Reach, floor: RowKey | None) -> _Part:
     by_index = list(walk.by_index)
     if reach.after is not None:
         by_index.append(tuple_(*_ORDER) < tuple_(*reach.after))
+    if floor is not None:
+        by_index.append(tuple_(*_ORDER) >= tuple_(*floor))
     bound = None
     if walk.by_row and not walk.is_small:
         bound = _scan_bound(connection, by_index, reach.scan_rows)
@@ -285,6 +294,10 @@ def _page(rows: list[UsageRow], limit: int, bound: RowKey | None) -> UsagePage:
     if bound is not None:
         return UsagePage(rows, has_more=True, scanned_until_us=bound[0], next_after=bound)
     return UsagePage(rows, has_more=False)
+
+
+def _position(row: UsageRow) -> RowKey:
+    return row.position
 
 
 def _usage_row(row: Record) -> UsageRow:

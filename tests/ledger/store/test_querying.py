@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.event import listen, remove
 
 from farebox_ledger.charges import change_charges
 from farebox_ledger.errors import AmountTooLarge, InvalidInput
@@ -234,6 +235,26 @@ def test_bounded_scans_over_all_organizations_find_what_an_unbounded_one_does(en
 
     assert bounded == page(engine, category="rag", limit=1000).rows
     assert len(bounded) > 20
+
+
+def test_a_page_over_all_organizations_is_read_once_and_not_once_for_each(engine: Engine) -> None:
+    """Rows of an organization that are older than a page of another's are left in the database."""
+    newer = [booking(n, occurred_at_us=NOON + n) for n in range(100, 150)]
+    older = [booking(n, org_id=ZENITH, occurred_at_us=NOON + n) for n in range(50)]
+    write(engine, *older, *newer, booking(200, org_id=ZENITH, occurred_at_us=NOON + 120))
+    statements: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    listen(engine, "before_cursor_execute", note)
+    found = page(engine, limit=40)
+    remove(engine, "before_cursor_execute", note)
+
+    expected = sorted([*range(110, 150), 120], reverse=True)[:40]
+    assert [row.event.occurred_at_us - NOON for row in found.rows] == expected
+    read = [statement for statement in statements if "ORDER BY usage_rows.occurred_at_us DESC" in statement]
+    assert ["(usage_rows.occurred_at_us, usage_rows.usage_id) >=" in statement for statement in read] == [False, True]
 
 
 def test_one_row_is_found_by_day_and_id(engine: Engine) -> None:
