@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from farebox import config, metering, patching, safety, shapes, startup
+from farebox import config, is_wanted, metering, patching, safety, shapes, startup
 from farebox._version import __version__
 from farebox.sdks import SDKS, Target
 
@@ -80,7 +80,7 @@ def doctor(arguments: list[str]) -> int:
 
 def _environment(settings: config.Settings) -> list[Finding]:
     findings = [Finding("version", OK, f"farebox {__version__}, Python {sys.version.split()[0]}")]
-    if startup.is_wanted():
+    if is_wanted():
         findings.append(Finding("switch", OK, "metering is switched on by FAREBOX_ENABLED"))
     else:
         cure = "Set FAREBOX_ENABLED=1 for the app, or start it with: farebox run -- python app.py"

@@ -7,7 +7,7 @@ of its SDK. Until an SDK is imported nothing is imported here but what the inter
 
 import sys
 
-from farebox.sdks import SDKS
+from farebox import SDKS, Watch
 
 TYPE_CHECKING = False  # importing `typing` would cost every interpreter that has the hook
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def switched_off() -> dict[str, str]:
     return dict(_off)
 
 
-class _Finder:
+class _Finder(Watch):
     """Sees each import first; all but the watched ones pass after one look into a dict."""
 
     def find_spec(

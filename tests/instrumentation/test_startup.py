@@ -42,7 +42,7 @@ def test_switched_off_the_hook_loads_nothing_of_ours(tmp_path: Path, value: str)
 
 @pytest.mark.parametrize("value", ["1", "true", "Yes", " ON "])
 def test_switched_on_the_hook_loads_only_the_watcher(tmp_path: Path, value: str) -> None:
-    assert loaded(tmp_path, FAREBOX_ENABLED=value) == {"farebox", "farebox.startup"}
+    assert loaded(tmp_path, FAREBOX_ENABLED=value) == {"farebox"}
 
 
 FINDERS = """
@@ -56,7 +56,7 @@ def test_the_first_sdk_puts_the_finder_of_the_patches_in_the_place_of_the_watche
     code = (
         FINDERS
         + """
-    before, place = finders(), [type(finder).__name__ for finder in sys.meta_path].index("_Watch")
+    before, place = finders(), [type(finder).__name__ for finder in sys.meta_path].index("Watch")
     import anthropic, openai
     from openai._base_client import SyncAPIClient
     after = finders(), type(sys.meta_path[place]).__name__
@@ -69,7 +69,26 @@ def test_the_first_sdk_puts_the_finder_of_the_patches_in_the_place_of_the_watche
 
     done = processes.run(code, processes.environment(tmp_path))
 
-    assert done.stdout.splitlines() == ["['_Watch'] ['_Finder'] _Finder True", "[] False"], done.stderr
+    assert done.stdout.splitlines() == ["['Watch'] ['_Finder'] _Finder True", "[] False"], done.stderr
+
+
+def test_the_hook_of_an_interpreter_that_reads_it_again_puts_no_second_watcher(tmp_path: Path) -> None:
+    code = FINDERS + "    import farebox\n    farebox.begin()\n    farebox.instrument()\n    print(finders())\n"
+
+    assert processes.run(code, processes.environment(tmp_path)).stdout == "['Watch']\n"
+
+
+def test_the_hook_patches_an_sdk_that_another_hook_has_imported_before(tmp_path: Path) -> None:
+    code = """
+    import os
+    import openai, farebox
+    os.environ["FAREBOX_ENABLED"] = "1"
+    farebox.begin()
+    print(hasattr(openai._base_client.SyncAPIClient.request, "__wrapped__"))
+    """
+    done = processes.run(code, processes.environment(tmp_path, FAREBOX_ENABLED="0"))
+
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_switching_off_before_any_sdk_is_imported_leaves_no_finder(tmp_path: Path) -> None:
@@ -106,7 +125,7 @@ def test_an_sdk_is_imported_even_where_the_patches_cannot_be(tmp_path: Path) -> 
 
 
 def test_opentelemetry_switched_off_as_a_whole_switches_us_off(tmp_path: Path) -> None:
-    assert loaded(tmp_path, OTEL_SDK_DISABLED="true") == {"farebox", "farebox.startup"}
+    assert loaded(tmp_path, OTEL_SDK_DISABLED="true") == {"farebox"}
 
 
 def test_importing_the_package_imports_nothing_else(tmp_path: Path) -> None:

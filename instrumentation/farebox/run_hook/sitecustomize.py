@@ -16,9 +16,9 @@ sys.path[:] = [path for path in sys.path if os.path.abspath(path or ".") != _her
 try:
     if importlib.util.find_spec("farebox") is None:
         sys.path.append(os.path.dirname(os.path.dirname(_here)))  # noqa: PTH120
-    import farebox.startup
+    import farebox
 
-    farebox.startup.begin()
+    farebox.begin()
 except Exception as error:  # noqa: BLE001 - the app must start whatever happens here
     sys.stderr.write(f"farebox: metering could not be started: {error}\n")
 

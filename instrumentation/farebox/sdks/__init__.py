@@ -4,7 +4,7 @@ A file consists of TARGETS (what to wrap), `read_request`, `read_response` and `
 or another file.
 """
 
-from farebox.startup import SDKS as SDKS
+from farebox import SDKS as SDKS
 
 TYPE_CHECKING = False  # importing `typing` would cost every interpreter that has the hook
 if TYPE_CHECKING:
