@@ -81,7 +81,8 @@ def summarized(
     """Sum up the rows that the filter chooses, a group for each combination of dimensions, bucket and currency.
 
     Suppressed rows count nowhere. Dimensions and filters beyond project, provider, model, service, category, billing
-    status, user, key and tag are summed from rows, for at most 31 days a request.
+    status, user, key and tag are summed from rows, for at most 31 days a request. What makes more than 100,000 groups
+    is refused, whatever `limit` would show of it.
     """
     zone(tz)  # refuses an unknown one also where no bucket is cut in it
     start_us, end_us = _closed(asked)
