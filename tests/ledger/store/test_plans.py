@@ -185,6 +185,15 @@ def test_each_question_is_answered_from_its_index(filled: Engine, asked: str) ->
         assert served_by(plan, index), f"{statement}\n{plan}"
 
 
+def test_sqlite_looks_many_traces_up_one_by_one(sqlite_engine: Engine) -> None:
+    """It knows no sizes of its own here, so an empty table serves; PostgreSQL rightly reads a small one as a whole."""
+    traces = [(ACME, 20260330, number.to_bytes(16, "big")) for number in range(500)]
+
+    plans = plans_of(sqlite_engine, lambda connection: booked_events(connection, EVERYBODY, traces))
+
+    assert [served_by(plan, "ix_usage_rows_trace") for _, plan in plans] == [True]
+
+
 @pytest.mark.parametrize("asked", [name for name, (_, index) in PLANS.items() if "page" in name and index in SORTED])
 def test_pages_are_read_in_the_order_of_their_index_and_never_sorted(filled: Engine, asked: str) -> None:
     question, _ = PLANS[asked]
