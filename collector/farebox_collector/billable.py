@@ -503,8 +503,7 @@ class _Telling(msgspec.Struct, frozen=True):
     ended_at_us: int
     input_tokens: int
     output_tokens: int
-    top: bytes  # the span at the upper end of its links
-    above: bytes | None  # the parent of that, which is not known
+    above: bytes | None  # the parent of the span at the upper end of its links, which is not known
 
     @property
     def size(self) -> tuple[int, int, bytes]:
@@ -532,8 +531,7 @@ def _judge_alone(tree: _Tree, alone: Sequence[UsageEvent], verdicts: Verdicts) -
 
 def _telling(tree: _Tree, event: UsageEvent) -> _Telling:
     started_at_us = event.occurred_at_us if event.started_at_us is None else event.started_at_us
-    top = tree.top(event)
-    return _Telling(event, started_at_us, event.occurred_at_us, *_totals(event), top.span_id, top.parent_span_id)
+    return _Telling(event, started_at_us, event.occurred_at_us, *_totals(event), tree.top(event).parent_span_id)
 
 
 def _may_be_told_inside(container: _Telling, other: _Telling) -> bool:
@@ -552,7 +550,7 @@ def _may_be_told_inside(container: _Telling, other: _Telling) -> bool:
 
 def _may_hang_below(container: _Telling, other: _Telling) -> bool:
     """Say whether nobody knows what is between two spans: the upper end of the one's links is open, and not shared."""
-    return other.top != container.top and other.above is not None and other.above != container.above
+    return other.above is not None and other.above != container.above
 
 
 def _is_told_again(container: _Telling, other: _Telling) -> bool:
@@ -572,8 +570,8 @@ def _overlap(one: _Telling, other: _Telling) -> bool:
 
 def _calls_that_tell_it_around(tree: _Tree, container: UsageEvent) -> Iterator[UsageEvent]:
     for event in tree.above(container):
-        tells = event.kind == "call" and not event.usage.is_empty()
-        if tells and _excess(container, *_totals(event)) is None and _may_be_same_model(event, container):
+        is_as_large = event.kind == "call" and _excess(container, *_totals(event)) is None
+        if is_as_large and _may_be_same_model(event, container):
             yield event
 
 

@@ -115,7 +115,9 @@ def found_by(found: dict[int, Verdict], number: int) -> int:
         (container(1), call(2, 101, at=(1, 9))),
         (container(1, 100), call(2, 101, at=(1, 9))),
         (container(1, 100), container(2, 101, at=(1, 9))),
-        (container(1, 100), call(2, 100, scope="scope.b")),
+        (container(1, 100), call(2, 101, at=(-0.9, 9))),
+        (container(1, 100), call(2, 101, at=(1, 10.9))),
+        (container(1, 100), call(2, 100, at=(1, 9), scope="scope.b")),
         (container(1, 100), container(2, 100)),
         (container(1, 2, at=(1, 9)), call(2)),
     ],
@@ -123,6 +125,8 @@ def found_by(found: dict[int, Verdict], number: int) -> int:
         "a call below a span that is not kept",
         "the agent as well",
         "an agent below a span that is not kept",
+        "a clock that is behind",
+        "a clock that is ahead",
         "another library beside it",
         "the same span twice",
         "a call around it",
@@ -146,6 +150,11 @@ def test_usage_that_another_span_may_tell_as_well_is_not_left_to_the_policy(
         call(2, at=(1, 9)),
         call(2, 101, at=(10, 10.5)),
         call(2, 101, at=(1, 9), usage=Usage(input_tokens=1001, output_tokens=1)),
+        call(2, 101, at=(1, 9), usage=Usage(input_tokens=1, output_tokens=101)),
+        call(2, 101, at=(-1.5, 9)),
+        call(2, 101, at=(1, 11.5)),
+        call(2, 100, at=(1, 9), scope="scope.b", usage=Usage(input_tokens=1000, output_tokens=99)),
+        call(2, 100, at=(1, 9), scope="scope.b", request_model="gpt-5"),
         call(2, 101, at=(1, 9), usage=Usage()),
         container(2, 100, at=(1, 9)),
         container(2, 101, at=(5, 12)),
@@ -155,6 +164,11 @@ def test_usage_that_another_span_may_tell_as_well_is_not_left_to_the_policy(
         "a call at the top",
         "a call after it",
         "a call that used more",
+        "a call that wrote more",
+        "a call that began earlier",
+        "a call that ended later",
+        "another library's call beside it that wrote less",
+        "another library's call beside it of another model",
         "a call that tells nothing",
         "an agent at the same time",
         "an agent that began in between",
@@ -164,8 +178,13 @@ def test_usage_that_no_other_span_can_tell_is_left_to_the_policy(other: UsageEve
     assert verdicts(container(1, 100), other)[1].is_left_to_policy
 
 
-def test_a_call_around_a_container_of_another_model_does_not_tell_its_usage() -> None:
-    assert verdicts(call(2), container(1, 2, request_model="gpt-5"))[1].is_left_to_policy
+@pytest.mark.parametrize(
+    "around",
+    [call(2, request_model="gpt-5"), call(2, usage=Usage(input_tokens=1000, output_tokens=99)), call(2, usage=Usage())],
+    ids=["another model", "less", "nothing"],
+)
+def test_a_call_around_a_container_that_tells_something_else_does_not_tell_its_usage(around: UsageEvent) -> None:
+    assert verdicts(around, container(1, 2, at=(1, 9)))[1].is_left_to_policy
 
 
 def missing(input_tokens: int, output_tokens: int) -> str:
