@@ -19,7 +19,16 @@ from sqlalchemy.exc import DBAPIError
 
 from farebox_ledger import repricing, upkeep
 from farebox_ledger.budgets import EVALUATE, evaluate_budgets
-from farebox_ledger.credits import ALLOCATE, EXPIRE, allocate_credits, expire_credits
+from farebox_ledger.credits import (
+    ALLOCATE,
+    CHECK_BALANCES,
+    EXPIRE,
+    WATCH,
+    allocate_credits,
+    check_balances,
+    expire_credits,
+    watch_balances,
+)
 from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
 from farebox_ledger.price_schedule import SYNC, PriceSchedule
 from farebox_ledger.store.engine import first_line, transaction
@@ -49,6 +58,8 @@ RECURRING: Final[Mapping[str, int]] = {
     upkeep.PRUNE: 86_400,
     ALLOCATE: 60,
     EXPIRE: 300,
+    WATCH: 60,
+    CHECK_BALANCES: 86_400,
     EVALUATE: 60,
     DELIVER: 20,
     SYNC: 60,
@@ -62,6 +73,8 @@ KINDS: Final[Mapping[str, Work]] = {
     upkeep.CHECK: upkeep.check_recent_rollups,
     ALLOCATE: allocate_credits,
     EXPIRE: expire_credits,
+    WATCH: watch_balances,
+    CHECK_BALANCES: check_balances,
     EVALUATE: evaluate_budgets,
     DELIVER: deliver_webhooks,
     ANNOUNCE: announce_unpriced,

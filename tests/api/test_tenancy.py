@@ -77,6 +77,7 @@ BODIES: Final[dict[str, Any]] = {
     "PATCH /v1/model-configs/{config_id}": {"notes": "mine"},
     "PATCH /v1/upstreams/{upstream_id}": {"notes": "mine"},
     "PATCH /v1/budgets/{budget_id}": {"notes": "mine"},
+    "PATCH /v1/credits/accounts/{account_id}": {"low_balance": "10"},
     "PATCH /v1/webhooks/{webhook_id}": {"events": ["budget.alert"]},
     "PUT /v1/organizations/{organization}/price-policy": {
         "use_archive": True,
@@ -120,7 +121,7 @@ def made(api: Api) -> dict[str, str]:
         "project": CALL["project"],
         "usage_id": api.json("/v1/usage")["items"][0]["id"],
     }
-    api.post("/v1/credits/accounts", BODIES["POST /v1/credits/accounts"])
+    ids["account_id"] = api.post("/v1/credits/accounts", BODIES["POST /v1/credits/accounts"]).json()["id"]
     for name, path in MAKERS.items():
         answer = api.post(path, BODIES[f"POST {path}"])
         assert answer.status_code in (201, 202), (path, answer.text)
@@ -187,7 +188,7 @@ def test_no_route_shows_or_changes_what_another_tenant_has(api: Api) -> None:
 
 def test_no_list_or_sum_holds_what_another_tenant_has(api: Api) -> None:
     ids = made(api)
-    hidden = [MARK, *(ids[name] for name in (*MAKERS, "usage_id", "alert_id", "quarantine_id"))]
+    hidden = [MARK, *(ids[name] for name in (*MAKERS, "usage_id", "account_id", "alert_id", "quarantine_id"))]
     for method, path, operation in routes(api.client):
         if method != "GET" or "{" in path:
             continue
@@ -225,7 +226,7 @@ def test_no_tenant_names_another_organization(api: Api) -> None:
 
 def test_every_path_and_body_is_known_to_these_tests(api: Api) -> None:
     ids = {"organization", "month", "user", "project", "usage_id", *MAKERS, *SHARED}
-    ids |= {"alert_id", "quarantine_id"}
+    ids |= {"account_id", "alert_id", "quarantine_id"}
     for method, path, operation in routes(api.client):
         assert set(re.findall(r"{(\w+)}", path)) <= ids, path
         if "requestBody" in operation:

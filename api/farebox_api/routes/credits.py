@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, TypeAlias
 
-from litestar import Response, get, post
+from litestar import Response, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter, RawBody, SkipValidation
 from sqlalchemy import Connection
@@ -22,6 +22,8 @@ from farebox_api.schemas.administration import now_us
 from farebox_api.schemas.credits import (
     AccountAnswer,
     AccountBody,
+    AccountChangeBody,
+    AccountChangeInput,
     AccountInput,
     AccountPageAnswer,
     AdjustmentBody,
@@ -63,6 +65,7 @@ from farebox_ledger.store.credit_accounts import (
     find_account,
     get_account,
     list_accounts,
+    set_low_balance,
 )
 from farebox_ledger.store.credit_grants import Grant, get_grant, grant_id_of, list_grants
 from farebox_ledger.store.credit_ledger import (
@@ -138,8 +141,32 @@ def opened(
             currency=wanted.currency,
             rate=ratio_of("/rate", wanted.rate),
             name=wanted.name,
+            low_balance=wanted.threshold(),
         )
     return Response(account_answer(made, slug))
+
+
+@patch(
+    "/credits/accounts/{account_id:str}",
+    operation_id="change_credit_account",
+    summary="Change a credit account",
+    tags=["credits"],
+    guards=[requires("credits:write")],
+    responses=problem_responses(400, 401, 403, 404),
+    sync_to_thread=True,
+)
+def changed(
+    books: NamedDependency[SkipValidation[Books]],
+    account_id: Identity,
+    data: SkipValidation[AccountChangeInput],
+    body: RawBody,
+) -> AccountAnswer:
+    """Say at which balance webhooks are told of an account, null for never; one that is there already is told anew."""
+    wanted = read(body, AccountChangeBody)
+    slug = _slug(books, wanted.organization)
+    with books.writing(slug) as (connection, scope):
+        made = set_low_balance(connection, scope, org_id_of(slug), account_id, wanted.threshold())
+    return account_answer(made, slug)
 
 
 @get(
@@ -497,6 +524,7 @@ def _with_etag(answer: GrantAnswer) -> Response[GrantAnswer]:
 ROUTES: tuple[Any, ...] = (
     accounts,
     opened,
+    changed,
     grants,
     granted,
     grant,

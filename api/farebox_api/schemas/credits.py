@@ -5,6 +5,7 @@ Amounts are credits, exact decimal text beside the currency whose costs they pay
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -43,7 +44,10 @@ ExternalId: TypeAlias = Annotated[
 
 
 class AccountAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """An account. Without `user` and `project` it is the organization's own."""
+    """An account. Without `user` and `project` it is the organization's own.
+
+    Webhooks are told (`credits.low_balance`) when its balance sinks to `low_balance`; `low_since` is when it did.
+    """
 
     id: str
     organization: str
@@ -52,6 +56,8 @@ class AccountAnswer(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None
     currency: str
     rate: Annotated[DecimalText, Meta(description="Credits per unit of `currency`.")]
+    low_balance: Money | None
+    low_since: Timestamp | None
     created_at: Timestamp
 
 
@@ -167,12 +173,43 @@ class AccountInput(Input, frozen=True, kw_only=True):
     name: Name | None = None
     currency: str = "USD"
     rate: RatioInput = "1"
+    low_balance: DecimalInput | None = None
 
 
 class AccountBody(AccountInput, frozen=True, kw_only=True):
-    """An account as it is read: as documented, its rate kept as it was written."""
+    """An account as it is read: as documented, its numbers kept as they were written."""
 
     rate: msgspec.Raw = msgspec.Raw(b'"1"')  # type: ignore[assignment]  # the same member, read digit by digit
+    low_balance: msgspec.Raw = msgspec.Raw(b"null")  # type: ignore[assignment]  # as above
+
+    def threshold(self) -> Decimal | None:
+        """Read the balance at which webhooks are told.
+
+        Raises:
+            InvalidRequest: it is no decimal; points at it.
+        """
+        return _threshold(self.low_balance)
+
+
+class AccountChangeInput(Input, frozen=True, kw_only=True):
+    """What changes of an account: the balance at which webhooks are told, null for never."""
+
+    low_balance: DecimalInput | None
+    organization: Slug | None = None
+
+
+class AccountChangeBody(AccountChangeInput, frozen=True, kw_only=True):
+    """A change as it is read: as documented, its number kept as it was written."""
+
+    low_balance: msgspec.Raw  # type: ignore[assignment]  # the same member, read digit by digit
+
+    def threshold(self) -> Decimal | None:
+        """Read the balance, as `AccountBody.threshold`."""
+        return _threshold(self.low_balance)
+
+
+def _threshold(raw: msgspec.Raw) -> Decimal | None:
+    return None if bytes(raw) == b"null" else decimal_of("/low_balance", raw)
 
 
 class Holder(Input, frozen=True, kw_only=True):
@@ -297,6 +334,8 @@ def account_answer(account: Account, organization: str) -> AccountAnswer:
         name=account.name,
         currency=account.currency,
         rate=decimal_text(account.rate),
+        low_balance=None if account.low_balance_pico is None else pico_text(account.low_balance_pico),
+        low_since=None if account.low_since_us is None else timestamp(account.low_since_us),
         created_at=timestamp(account.created_at_us),
     )
 

@@ -38,6 +38,7 @@ from farebox_ledger.store.credit_accounts import (
     find_account,
     get_account,
     list_accounts,
+    set_low_balance,
 )
 from farebox_ledger.store.credit_grants import Grant, get_grant, grant_id_of, grant_text
 from farebox_ledger.store.credit_ledger import (
@@ -61,7 +62,7 @@ _MAX_LISTED = 500
 
 
 def credits(arguments: Sequence[str]) -> int:  # noqa: A001  # the command's name
-    """Keep credit accounts: open, grant, purchase, adjust, void, balance, transactions.
+    """Keep credit accounts: open, warn, grant, purchase, adjust, void, balance, transactions.
 
     The exit code: 0 done, 1 refused, 2 wrong use.
     """
@@ -96,6 +97,13 @@ def _add_writing(commands: Any) -> None:
     _add_holder(opening)
     opening.add_argument("--rate", type=_decimal, default=Decimal(1), help="credits per unit of the currency (1)")
     opening.add_argument("--name", help="a name for people")
+    opening.add_argument("--low-balance", type=_decimal, metavar="N", help="tell webhooks when the balance sinks to it")
+
+    warning = _command(commands, "warn", "tell webhooks when the balance sinks to an amount", _warn)
+    _add_holder(warning)
+    warning.add_argument(
+        "low_balance", type=_threshold, metavar="AMOUNT", help="credits, such as 10; never: tell nobody"
+    )
 
     granting = _command(commands, "grant", "give credits", _grant)
     _add_amount(granting)
@@ -199,11 +207,23 @@ def _open(options: argparse.Namespace) -> None:
             currency=options.currency,
             rate=options.rate,
             name=options.name,
+            low_balance=options.low_balance,
         )
     if options.json:
         print_json(_account_answer(made))
     else:
         print(f"opened {made.account_id} of {_owner_text(made)} in {made.currency}")
+
+
+def _warn(options: argparse.Namespace) -> None:
+    with opened_database() as engine, transaction(engine, _EVERYBODY, write=True) as connection:
+        account = _account(connection, options)
+        made = set_low_balance(connection, _EVERYBODY, account.org_id, account.account_id, options.low_balance)
+    if options.json:
+        print_json(_account_answer(made))
+    else:
+        told = "never" if made.low_balance_pico is None else f"at {pico_text(made.low_balance_pico)} credits"
+        print(f"webhooks are told of {made.account_id} {told}")
 
 
 def _grant(options: argparse.Namespace) -> None:
@@ -289,6 +309,7 @@ def _account_answer(account: Account) -> dict[str, Any]:
         "name": account.name,
         "currency": account.currency,
         "rate": decimal_text(account.rate),
+        "low_balance": None if account.low_balance_pico is None else pico_text(account.low_balance_pico),
     }
 
 
@@ -347,6 +368,10 @@ def _decimal(value: str) -> Decimal:
         return Decimal(value)
     except InvalidOperation:
         raise argparse.ArgumentTypeError(f"{value!r}: expected a decimal such as 25 or 0.5") from None
+
+
+def _threshold(value: str) -> Decimal | None:
+    return None if value == "never" else _decimal(value)
 
 
 def _limit(value: str) -> int:

@@ -18,11 +18,14 @@ from farebox_ledger.credits.purchasing import (
     RecordedByHand,
     purchase_hook,
 )
+from farebox_ledger.credits.watching import CHECK_BALANCES, WATCH, check_balances, watch_balances
 
 __all__ = [
     "ALLOCATE",
+    "CHECK_BALANCES",
     "EXPIRE",
     "PURCHASE_HOOKS",
+    "WATCH",
     "Adjustment",
     "Balance",
     "Checkout",
@@ -35,10 +38,12 @@ __all__ = [
     "allocate_account",
     "allocate_credits",
     "balance_of",
+    "check_balances",
     "expire_credits",
     "grant_balances",
     "grant_credits",
     "purchase_hook",
     "record_purchase",
     "void_grant",
+    "watch_balances",
 ]

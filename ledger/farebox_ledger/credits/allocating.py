@@ -27,6 +27,7 @@ from farebox_ledger.store.credit_allocations import (
     marks_of,
     replace_allocations,
 )
+from farebox_ledger.store.credit_days import renew_days
 from farebox_ledger.store.credit_grants import Grant, list_grants, note_settled, unsettled_accounts
 from farebox_ledger.store.credit_ledger import move, taken_back
 from farebox_ledger.store.credit_tables import LedgerAccount
@@ -72,7 +73,8 @@ def allocate_account(connection: Connection, account: Account, *, now_us: int | 
         return
     grants = list_grants(connection, OrgScope(account.org_id), account.org_id, account_id=account.account_id)
     _allocate_from(connection, account, grants, min(starts))
-    _settle(connection, account, [grant for grant in grants if _has_ended(grant, now_us)])
+    starts += _settle(connection, account, [grant for grant in grants if _has_ended(grant, now_us)])
+    renew_days(connection, account, min(starts))
     delete_marks(connection, account, marks)
 
 
@@ -87,25 +89,28 @@ def _allocate_from(connection: Connection, account: Account, grants: list[Grant]
     replace_allocations(connection, account, start_us, found)
 
 
-def _settle(connection: Connection, account: Account, ended: list[Grant]) -> None:
-    """Post, for each grant that has ended, what is still to be taken back, or given back again."""
+def _settle(connection: Connection, account: Account, ended: list[Grant]) -> list[int]:
+    """Post, for each grant that has ended, what is still to be taken back, or given back again; answers as of when."""
     if not ended:
-        return
+        return []
+    posted: list[int] = []
     paid = allocated_before(connection, account, None)
     taken = taken_back(connection, account, [grant.grant_id for grant in ended])
     for grant in ended:
         taken_pico, last_step = taken[grant.grant_id]
         difference_pico = grant.amount_pico - paid.get(grant.grant_id, 0) - taken_pico
         if difference_pico:
-            _take_back(connection, account, grant, difference_pico, last_step + 1)
+            posted.append(_take_back(connection, account, grant, difference_pico, last_step + 1))
     note_settled(connection, account.org_id, [grant.grant_id for grant in ended])
+    return posted
 
 
-def _take_back(connection: Connection, account: Account, grant: Grant, amount_pico: int, step: int) -> None:
+def _take_back(connection: Connection, account: Account, grant: Grant, amount_pico: int, step: int) -> int:
+    """Post what is taken back of a grant at its end, and answer the moment that the movement is about."""
     ends_at_us = grant.ends_at_us
     assert ends_at_us is not None, "only a grant that has ended is taken back"
     is_void = ends_at_us == grant.voided_at_us
-    move(
+    made = move(
         connection,
         account,
         source_id=grant.grant_id,
@@ -117,6 +122,7 @@ def _take_back(connection: Connection, account: Account, grant: Grant, amount_pi
         description=grant.void_reason if is_void else None,
         is_marked=False,  # what is taken back at a grant's end pays for nothing
     )
+    return made.occurred_at_us
 
 
 def counter_account_of(grant: Grant) -> LedgerAccount:

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from farebox_ledger.store.credit_accounts import Account
 from farebox_ledger.store.credit_allocations import UNCOVERED, allocated_before
+from farebox_ledger.store.credit_days import sums_by_type
 from farebox_ledger.store.credit_grants import Grant, list_grants
-from farebox_ledger.store.credit_ledger import sums_by_type
 from farebox_ledger.store.credit_tables import TransactionType
 from farebox_ledger.store.scope import OrgScope
 

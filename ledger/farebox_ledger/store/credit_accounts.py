@@ -13,11 +13,11 @@ from hashlib import blake2b
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, insert, literal_column, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from farebox_ledger.errors import Conflict, InvalidInput, NotFound
-from farebox_ledger.money import decimal_text
+from farebox_ledger.money import MAX_AMOUNT_PICO, PICO, decimal_text, to_pico
 from farebox_ledger.pricing.currencies import checked_currency
 from farebox_ledger.pricing.units import checked_decimal
 from farebox_ledger.store.audit import note
@@ -39,7 +39,11 @@ _PROJECT: Final = POSITION["project"]
 
 
 class Account(msgspec.Struct, frozen=True):
-    """An account. `rate` is credits per unit of `currency`; `owner` is '' for the organization itself."""
+    """An account. `rate` is credits per unit of `currency`; `owner` is '' for the organization itself.
+
+    Webhooks are told when its balance sinks to `low_balance_pico` (None: never); `low_since_us` is when that was seen,
+    None while it is above.
+    """
 
     org_id: int
     account_id: str
@@ -49,6 +53,8 @@ class Account(msgspec.Struct, frozen=True):
     rate: Decimal
     name: str | None
     created_at_us: int
+    low_balance_pico: int | None = None
+    low_since_us: int | None = None
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -90,6 +96,7 @@ def create_account(
     currency: str = "USD",
     rate: Decimal = Decimal(1),
     name: str | None = None,
+    low_balance: Decimal | None = None,
 ) -> Account:
     """Open an account; calls that are booked from now on are charged to it.
 
@@ -108,6 +115,7 @@ def create_account(
         "rate": decimal_text(rate),
         "name": name,
         "created_at_us": time.time_ns() // 1000,
+        "low_balance_pico": _threshold(low_balance),
     }
     try:
         with connection.begin_nested():
@@ -120,6 +128,37 @@ def create_account(
     made = get_account(connection, scope, org_id, str(values["account_id"]))
     note(connection, "credit_account.create", "credit_account", made.account_id, org_id=org_id, after=made)
     return made
+
+
+def set_low_balance(
+    connection: Connection, scope: Scope, org_id: int, account_id: str, low_balance: Decimal | None
+) -> Account:
+    """Say at which balance webhooks are told of an account; None: never. Below it already, they are told once more.
+
+    Raises:
+        NotFound: the organization has no such account.
+        InvalidInput: the amount is too large, or has more than 12 decimal places.
+    """
+    before = get_account(connection, scope, org_id, account_id)
+    values = {"low_balance_pico": _threshold(low_balance), "low_since_us": None}
+    connection.execute(update(credit_accounts).where(*_is(before)).values(**values))
+    after = get_account(connection, scope, org_id, account_id)
+    note(connection, "credit_account.change", "credit_account", account_id, org_id=org_id, before=before, after=after)
+    return after
+
+
+def note_low(connection: Connection, account: Account, since_us: int | None) -> None:
+    """Note since when an account is at its threshold or below; None: it is above."""
+    connection.execute(update(credit_accounts).where(*_is(account)).values(low_since_us=since_us))
+
+
+def watched_accounts(connection: Connection, org_id: int, last: Account | None, *, limit: int = 200) -> list[Account]:
+    """List accounts of an organization that have a threshold, by id, behind the last one that the caller has."""
+    watched: ColumnElement[bool] = literal_column("low_balance_pico IS NOT NULL")  # the words of the partial index
+    listed = _SELECT.where(credit_accounts.c.org_id == org_id, watched)
+    if last is not None:
+        listed = listed.where(credit_accounts.c.account_id > last.account_id)
+    return [_account(row) for row in connection.execute(listed.order_by(credit_accounts.c.account_id).limit(limit))]
 
 
 def account_id_of(org_id: int, owner_key: str, currency: str) -> str:
@@ -187,8 +226,7 @@ def accounts_by_id(connection: Connection, scope: Scope, org_id: int, ids: Colle
 
 def lock_account(connection: Connection, account: Account) -> None:
     """Let nobody else allocate or take back credits of an account until the transaction ends."""
-    mine = (credit_accounts.c.org_id == account.org_id, credit_accounts.c.account_id == account.account_id)
-    connection.execute(select(credit_accounts.c.account_id).where(*mine).with_for_update())
+    connection.execute(select(credit_accounts.c.account_id).where(*_is(account)).with_for_update())
 
 
 def organizations_with_accounts(connection: Connection, scope: Scope) -> list[int]:
@@ -255,6 +293,18 @@ def _of_owners(connection: Connection, org_id: int, owner_keys: Collection[str])
     return {(org_id, row.owner_key, row.currency): _account(row) for row in found}
 
 
+def _is(account: Account) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return credit_accounts.c.org_id == account.org_id, credit_accounts.c.account_id == account.account_id
+
+
+def _threshold(low_balance: Decimal | None) -> int | None:
+    """Read a threshold of either sign, in pico-credits."""
+    if low_balance is None:
+        return None
+    checked_decimal("low_balance", abs(low_balance), most=Decimal(MAX_AMOUNT_PICO // PICO))
+    return to_pico(low_balance)
+
+
 def _name(field: str, text: str) -> str:
     """Write a name as rows hold it."""
     name = bounded_name(text)
@@ -277,4 +327,6 @@ def _account(row: Row[Any]) -> Account:
         Decimal(row.rate),
         row.name,
         row.created_at_us,
+        row.low_balance_pico,
+        row.low_since_us,
     )

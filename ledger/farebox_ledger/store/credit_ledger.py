@@ -1,4 +1,4 @@
-"""The ledger of credits: movements that no usage row is behind, lists of all of them, and balances.
+"""The ledger of credits: movements that no usage row is behind, and lists of all of them.
 
 A balance is the sum of an account's movements up to a moment, as of the time that each is about: a late row changes the
 balance of the day of its call. Sums are taken in two integers, whole credits and pico, which 64 bits hold.
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, func, select, tuple_
 
-from farebox_ledger.money import PICO, join
+from farebox_ledger.money import PICO
 from farebox_ledger.store.credit_accounts import Account
 from farebox_ledger.store.credit_posting import MOVEMENT_COLUMNS, append
 from farebox_ledger.store.credit_tables import LedgerAccount, TransactionType, credit_transactions
@@ -145,14 +145,6 @@ def transactions_of(connection: Connection, scope: Scope, org_id: int, source_id
 def transaction_text(source_id: bytes, step: int) -> str:
     """Write a movement's outward id."""
     return f"ctx_{source_id.hex()}_{step}"
-
-
-def sums_by_type(connection: Connection, account: Account, *, as_of_us: int) -> dict[TransactionType, int]:
-    """Sum an account's movements up to a moment, inclusive, in pico-credits for each type; their sum is the balance."""
-    units, pico = summed(_OF.amount_pico)
-    mine = (_OF.org_id == account.org_id, _OF.account_id == account.account_id, _OF.occurred_at_us <= as_of_us)
-    found = connection.execute(select(_OF.type, units, pico).where(*mine).group_by(_OF.type))
-    return {kind: join(int(whole), int(rest)) for kind, whole, rest in found}
 
 
 def taken_back(connection: Connection, account: Account, grant_ids: Collection[bytes]) -> dict[bytes, tuple[int, int]]:

@@ -33,6 +33,7 @@ OWNER_KINDS: Final = {"organization": "o", "project": "p", "user": "u"}
 """How `owner_key` begins for each kind of owner; the name follows behind a colon."""
 
 _KEYED: Final[dict[str, Any]] = {"sqlite_with_rowid": False, "sqlite_strict": True}
+_WATCHED: Final = text("low_balance_pico IS NOT NULL")
 _UNSETTLED: Final = text("settled_at_us IS NULL")
 
 credit_accounts = Table(
@@ -45,8 +46,17 @@ credit_accounts = Table(
     required("rate", Text),  # credits per unit of the currency, exact decimal text
     Column("name", Text),
     required("created_at_us", Big),
+    Column("low_balance_pico", Big),  # NULL: nobody wants to be told
+    Column("low_since_us", Big),  # NULL: above that, as far as somebody has looked
     CheckConstraint("substr(owner_key, 1, 2) IN ('o:', 'p:', 'u:')", name="owner_key_known"),
     UniqueConstraint("org_id", "owner_key", "currency", name="uq_credit_accounts_owner"),
+    Index(
+        "ix_credit_accounts_watched",
+        "org_id",
+        "account_id",
+        sqlite_where=_WATCHED,
+        postgresql_where=_WATCHED,
+    ),
     **_KEYED,
 )
 
@@ -152,5 +162,18 @@ credit_marks = Table(
     key("account_id", Text),
     key("day", Integer),
     key("mark", LargeBinary),
+    **_KEYED,
+)
+
+credit_days = Table(
+    "credit_days",
+    metadata,
+    key("org_id", Big),
+    key("account_id", Text),
+    key("day", Integer),
+    key("type", Text),
+    required("amount_units", Big),
+    required("amount_pico", Big),
+    checked_one_of("type", TransactionType),
     **_KEYED,
 )

@@ -23,7 +23,12 @@ from farebox_ledger.store.subjects import Position, Subject
 from farebox_ledger.webhook_addresses import checked_url
 
 WebhookEvent: TypeAlias = Literal[
-    "budget.alert", "price_sync.awaiting_approval", "price_sync.failed", "usage.unpriced_found", "webhook.ping"
+    "budget.alert",
+    "credits.low_balance",
+    "price_sync.awaiting_approval",
+    "price_sync.failed",
+    "usage.unpriced_found",
+    "webhook.ping",
 ]
 """What is told; `webhook.ping` is sent on demand to any webhook."""
 

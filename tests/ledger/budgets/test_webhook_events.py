@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, Final, get_args
 
 import pytest
 from sqlalchemy import Engine, text
 
+from farebox_ledger.credits import WATCH
 from farebox_ledger.jobs import KINDS, run_jobs
 from farebox_ledger.price_sync import request_sync, sync_prices
 from farebox_ledger.store import jobs
+from farebox_ledger.store.credit_accounts import Owner, create_account
 from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.scope import AllOrganizations, OrgScope
 from farebox_ledger.store.unpriced import GroupName, ignore_group
@@ -83,8 +86,16 @@ def ping_it(engine: Engine, listener: Signed) -> None:
         ping(connection, listener.webhook, now_us=NOON)
 
 
+def use_up_credits(engine: Engine, listener: Signed) -> None:
+    with transaction(engine, EVERYBODY, write=True) as connection:
+        create_account(connection, EVERYBODY, ACME, Owner(), low_balance=Decimal(-5))
+    book_all(engine, cost(1, "6"))
+    run(engine, WATCH)
+
+
 CAUSES: Final[dict[WebhookEvent, Callable[[Engine, Signed], None]]] = {
     "budget.alert": spend_a_budget,
+    "credits.low_balance": use_up_credits,
     "price_sync.awaiting_approval": sync_what_moves_far,
     "price_sync.failed": sync_what_is_away,
     "usage.unpriced_found": book_what_has_no_price,
@@ -100,7 +111,7 @@ def test_every_declared_event_is_told_signed_and_once(engine: Engine, event: Web
         CAUSES[event](engine, listener)
 
         assert [one for one, _ in came(engine, receiver, listener)] == [event]
-        for kind in (ANNOUNCE, "evaluate_budgets"):
+        for kind in (ANNOUNCE, WATCH, "evaluate_budgets"):
             run(engine, kind)
         assert len(came(engine, receiver, listener)) == 1
 

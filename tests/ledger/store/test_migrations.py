@@ -199,6 +199,7 @@ def test_org_owned_tables_lead_their_key_with_the_organization() -> None:
         "rollup_day_by",
         "rollup_day_reason",
         "unpriced_notices",
+        "credit_days",
         "credit_accounts",
         "credit_grants",
         "credit_transactions",

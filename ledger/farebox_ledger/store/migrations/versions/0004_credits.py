@@ -14,7 +14,9 @@ depends_on = None
 
 BIG: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 KEYED: Final[dict[str, Any]] = {"sqlite_strict": True, "sqlite_with_rowid": False}
-TABLES: Final = ("credit_marks", "credit_allocations", "credit_transactions", "credit_grants", "credit_accounts")
+TABLES: Final = (
+    "credit_days", "credit_marks", "credit_allocations", "credit_transactions", "credit_grants", "credit_accounts",
+)  # fmt: skip
 
 GRANT_KINDS: Final = ("initial_grant", "grant", "purchase", "refund", "adjustment")
 TYPES: Final = (*GRANT_KINDS, "usage_deduction", "reprice_adjustment", "expiry", "void")
@@ -122,12 +124,22 @@ def create_accounts() -> None:
         required("rate", sa.Text()),
         optional("name", sa.Text()),
         required("created_at_us", BIG),
+        optional("low_balance_pico", BIG),
+        optional("low_since_us", BIG),
         sa.CheckConstraint(
             "substr(owner_key, 1, 2) IN ('o:', 'p:', 'u:')", name=op.f("ck_credit_accounts_owner_key_known")
         ),
         sa.PrimaryKeyConstraint("org_id", "account_id", name=op.f("pk_credit_accounts")),
         sa.UniqueConstraint("org_id", "owner_key", "currency", name="uq_credit_accounts_owner"),
         **KEYED,
+    )
+    watched = sa.text("low_balance_pico IS NOT NULL")
+    op.create_index(
+        "ix_credit_accounts_watched",
+        "credit_accounts",
+        ["org_id", "account_id"],
+        sqlite_where=watched,
+        postgresql_where=watched,
     )
     op.create_table(
         "credit_grants",
@@ -222,5 +234,17 @@ def create_allocations() -> None:
         key("day", sa.Integer()),
         key("mark", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("org_id", "account_id", "day", "mark", name=op.f("pk_credit_marks")),
+        **KEYED,
+    )
+    op.create_table(
+        "credit_days",
+        key("org_id", BIG),
+        key("account_id", sa.Text()),
+        key("day", sa.Integer()),
+        key("type", sa.Text()),
+        required("amount_units", BIG),
+        required("amount_pico", BIG),
+        sa.CheckConstraint(any_of("type", TYPES), name=op.f("ck_credit_days_type_known")),
+        sa.PrimaryKeyConstraint("org_id", "account_id", "day", "type", name=op.f("pk_credit_days")),
         **KEYED,
     )
