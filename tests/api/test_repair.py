@@ -184,6 +184,7 @@ def test_what_is_missing_or_cures_nothing_is_named(waiting: Api) -> None:
     assert refused(waiting, action="price") == (400, ["/prices"])
     assert refused(waiting, action="price", prices={"input_tokens": "2.5"}) == (400, ["/unit"])
     assert refused(waiting, action="free", reason="missing_usage") == (400, ["/reason"])
+    assert refused(waiting, action="free", reason="aggregate_only") == (400, ["/reason"])
     assert refused(waiting, action="free", model=None) == (400, ["/model"])
     assert refused(waiting, action="free", provider=None) == (400, ["/target_provider"])
     assert refused(waiting, action="alias", provider=None, target_model="gpt-4o") == (400, ["/provider"])

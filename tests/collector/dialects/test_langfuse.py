@@ -53,6 +53,30 @@ def test_the_object_of_openai_has_its_parts_inside() -> None:
     )
 
 
+def test_the_object_of_openai_s_responses_has_its_parts_inside_too() -> None:
+    details = (
+        '{"input_tokens": 2006, "output_tokens": 300, "total_tokens": 2306, "input_tokens_details": '
+        '{"cached_tokens": 1920, "cache_write_tokens": 50}, "output_tokens_details": {"reasoning_tokens": 100}}'
+    )
+
+    assert usage_of(details) == (
+        Usage(
+            input_tokens=2006,
+            output_tokens=300,
+            cache_read_input_tokens=1920,
+            cache_write_input_tokens={"unsplit": 50},
+            reasoning_output_tokens=100,
+        ),
+        None,
+    )
+
+
+def test_an_embedding_is_a_call() -> None:
+    event = read(GENERATION | {"langfuse.observation.type": "embedding"}, scope=SCOPE)
+
+    assert (event.kind, event.operation) == ("call", "embeddings")
+
+
 def test_the_parts_of_its_own_shape_are_summed() -> None:
     details = (
         '{"input": 36, "input_cache_read": 1920, "input_audio": 3, "input_cache_creation": 50, "output": 200, '
