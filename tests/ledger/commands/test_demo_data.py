@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from farebox_ledger.commands.demo_data import demo_data
 from farebox_ledger.commands.organizations import orgs
@@ -56,13 +56,14 @@ def test_days_of_usage_are_booked_once_with_their_sums(url: str, capsys: pytest.
 
 
 def test_calls_are_charged_to_accounts_one_of_which_is_overdrawn_and_budgets_are_spent(
-    url: str, capsys: pytest.CaptureFixture[str]
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("FAREBOX_DATABASE_URL", engine.url.render_as_string(hide_password=False))
     run(capsys, "--days", "6")
-    run(capsys, "--days", "6")
+    run(capsys, "--days", "1")
 
     now_us = time.time_ns() // 1000
-    with transaction(open_engine(url), EVERYBODY) as connection:
+    with transaction(engine, EVERYBODY) as connection:
         accounts = [
             balance_of(connection, account, as_of_us=now_us)
             for slug in SLUGS
