@@ -58,6 +58,7 @@ from farebox_api.routes import credits as credit_routes
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.recording import WriterSlot
 from farebox_ledger.store.audit import Actor
+from farebox_ledger.store.key_uses import KeyUses
 from farebox_ledger.store.rate_limits import RateLimits
 
 V1_ROUTES: Sequence[ControllerRouterHandler] = (
@@ -93,15 +94,16 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
 
 def create_app(config: ApiConfig, engine: Engine) -> Litestar:
     """Make the application. `engine` stays the caller's: it is neither migrated nor disposed of here."""
-    telemetry, strict = Telemetry(), StrictParameters()
+    telemetry, strict, uses = Telemetry(), StrictParameters(), KeyUses(engine)
     app = Litestar(
         route_handlers=[*system.ROUTES, _v1(config, engine)],
         dependencies={
             "engine": Provide(lambda: engine, sync_to_thread=False),
             "telemetry": Provide(lambda: telemetry, sync_to_thread=False),
+            "uses": Provide(lambda: uses, sync_to_thread=False),
         },
         middleware=[
-            Authentication(engine, config.admin_key, RateLimits(engine), config.requests_per_minute),
+            Authentication(engine, config.admin_key, RateLimits(engine), uses, config.requests_per_minute),
             Idempotency(engine, config.max_body_bytes),
         ],
         before_request=strict,

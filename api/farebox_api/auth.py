@@ -22,6 +22,7 @@ from sqlalchemy import Engine
 
 from farebox_api.errors import MissingScope, TooManyRequests, Unauthenticated
 from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.key_uses import KeyUses
 from farebox_ledger.store.keys import KeyRecord, hash_key, key_by_hash, key_limit
 from farebox_ledger.store.rate_limits import RateLimits
 from farebox_ledger.store.scope import AllOrganizations
@@ -73,17 +74,25 @@ class Authentication(ASGIMiddleware):
     exclude_opt_key = PUBLIC
 
     def __init__(
-        self, engine: Engine, admin_key: str | None, limits: RateLimits, requests_per_minute: int | None
+        self,
+        engine: Engine,
+        admin_key: str | None,
+        limits: RateLimits,
+        uses: KeyUses,
+        requests_per_minute: int | None,
     ) -> None:
         """Keep the digest of the bootstrap key, not the key. `requests_per_minute` limits keys without a limit."""
         self._engine = engine
         self._limits = limits
+        self._uses = uses
         self._requests_per_minute = requests_per_minute
         self._admin_digest = None if admin_key is None else _digest(admin_key.encode())
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Find out who asks before anything else is looked at."""
         scope["user"] = caller = await self._caller(presented_key(Connection(scope)))
+        if caller is not BOOTSTRAP and self._uses.is_due(caller.key_id):
+            await to_thread.run_sync(self._uses.note, (caller.key_id,))
         limit = caller.requests_per_minute or self._requests_per_minute
         if limit is not None and caller is not BOOTSTRAP:
             allowance = await to_thread.run_sync(self._limits.use, caller.key_id, limit)

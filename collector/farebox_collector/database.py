@@ -18,6 +18,7 @@ from farebox_collector.spool import KnownKey
 from farebox_ledger.errors import Conflict, DatabaseNotReady
 from farebox_ledger.pricing import PriceBook
 from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.key_uses import KeyUses
 from farebox_ledger.store.keys import KeyRecord, all_keys, key_by_hash
 from farebox_ledger.store.migrations import ensure_schema
 from farebox_ledger.store.organizations import create_organization, organization_by_slug
@@ -66,6 +67,7 @@ class Books:
         self._collector_id = collector_id
         self._default_org = default_org
         self._catalog_poll_s = catalog_poll_s
+        self.key_uses = KeyUses(engine)
         self._ledger: Ledger | None = None
         self._renew_at = 0.0
         self._poll_at = 0.0

@@ -192,6 +192,7 @@ class Pipeline:
             raise
         self._telemetry.commit_seconds.observe(time.perf_counter() - started)
         self._spool.settle(batches, outcome.counts)
+        self._books.key_uses.note({batch.sender.key_id for batch in batches if batch.sender.key_id is not None})
         self._count(outcome, spans)
 
     def _count(self, outcome: Outcome, spans: int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.api.conftest import Api
@@ -60,6 +61,18 @@ def test_a_key_is_shown_once_and_opens_what_its_scopes_say(api: Api) -> None:
     listed = api.json("/v1/api-keys", body["key"])
     assert [item["id"] for item in listed["items"]][-1] == body["id"]
     assert body["key"] not in str(listed)
+
+
+def test_a_key_says_when_it_was_last_used(api: Api) -> None:
+    unused = api.post("/v1/api-keys", {"scopes": ["usage:read"]}).json()["id"]
+    began = datetime.now(UTC)
+    used = api.post("/v1/api-keys", {"scopes": ["usage:read"]}).json()
+    assert api.get("/v1/usage", used["key"]).status_code == 200
+
+    said = {item["id"]: item["last_used_at"] for item in api.json("/v1/api-keys")["items"]}
+
+    assert said[unused] is None
+    assert began <= datetime.fromisoformat(said[used["id"]]) <= datetime.now(UTC)
 
 
 def test_a_walk_through_the_pages_meets_every_key_once_with_its_limit(api: Api) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from farebox_collector.receiver.auth import hash_key, presented_key
 from farebox_ledger.store import keys as ledger_keys
 from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.key_uses import KeyUses
 from farebox_ledger.store.keys import create_key, revoke_key
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.scope import AllOrganizations
@@ -62,6 +63,7 @@ def test_the_organization_is_that_of_the_key(tmp_path: Path, database_url: str, 
         collector.wait_until_booked()
 
     assert set(rows(engine, "key_id")) == {(key_id,)}
+    assert KeyUses(engine).last_used_us({key_id}).keys() == {key_id}
     assert len(rows(engine, "span_id")) == 2
 
 

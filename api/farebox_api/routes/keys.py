@@ -18,6 +18,7 @@ from farebox_api.parameters import time_us
 from farebox_api.problems import problem_responses
 from farebox_api.routes.queries import Cursor, Limit, OrganizationName
 from farebox_api.schemas.organizations import KeyInput, KeyPageAnswer, NewKeyAnswer, key_answer, new_key_answer
+from farebox_ledger.store.key_uses import KeyUses
 from farebox_ledger.store.keys import KeyRecord, create_key, list_keys, revoke_key
 from farebox_ledger.usage import org_id_of
 
@@ -36,7 +37,9 @@ KeyPath = Annotated[str, PathParameter(description="The key's id, `key_…`.", m
     sync_to_thread=True,
 )
 def listed(
+    *,
     books: NamedDependency[SkipValidation[Books]],
+    uses: NamedDependency[SkipValidation[KeyUses]],
     organization: OrganizationName = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -48,7 +51,9 @@ def listed(
         found = list_keys(connection, scope, limit=limit + 1, after=after)
     rows, has_more = found[:limit], len(found) > limit
     next_cursor = CURSORS.write(_position(rows[-1][0]), *question) if has_more else None
-    return KeyPageAnswer(items=[key_answer(*row) for row in rows], next_cursor=next_cursor, has_more=has_more)
+    used_us = uses.last_used_us([record.id for record, _ in rows])
+    items = [key_answer(record, limit, used_us.get(record.id)) for record, limit in rows]
+    return KeyPageAnswer(items=items, next_cursor=next_cursor, has_more=has_more)
 
 
 @post(

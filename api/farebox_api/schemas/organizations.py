@@ -47,7 +47,7 @@ class OrganizationInput(Input, frozen=True):
 class KeyAnswer(msgspec.Struct, frozen=True):
     """A key, without the key. `organization` null marks a system key.
 
-    `requests_per_minute` null: the server's settings decide.
+    `requests_per_minute` null: the server's settings decide. `last_used_at`, to the minute, null: not yet.
     """
 
     id: str
@@ -59,6 +59,7 @@ class KeyAnswer(msgspec.Struct, frozen=True):
     expires_at: Timestamp | None
     requests_per_minute: int | None
     revoked_at: Timestamp | None
+    last_used_at: Timestamp | None
     is_active: bool
 
 
@@ -98,7 +99,7 @@ def organization_answer(organization: Organization) -> OrganizationAnswer:
     return OrganizationAnswer(organization.slug, organization.name, timestamp(organization.created_at_us))
 
 
-def key_answer(record: KeyRecord, requests_per_minute: int | None) -> KeyAnswer:
+def key_answer(record: KeyRecord, requests_per_minute: int | None, last_used_us: int | None) -> KeyAnswer:
     """Write what may be seen of a key; its hash is not among it."""
     return KeyAnswer(
         id=record.id,
@@ -110,6 +111,7 @@ def key_answer(record: KeyRecord, requests_per_minute: int | None) -> KeyAnswer:
         expires_at=optional_timestamp(record.expires_at_us),
         requests_per_minute=requests_per_minute,
         revoked_at=optional_timestamp(record.revoked_at_us),
+        last_used_at=optional_timestamp(last_used_us),
         is_active=record.is_active(time.time_ns() // 1000),
     )
 

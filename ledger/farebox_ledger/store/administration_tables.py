@@ -92,3 +92,11 @@ rate_counts = Table(
     required("used", Big),
     **_KEYED,
 )
+
+key_uses = Table(
+    "key_uses",
+    metadata,
+    key("key_id", Text),
+    required("used_at_us", Big),
+    **_KEYED,
+)

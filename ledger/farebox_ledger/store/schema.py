@@ -488,7 +488,7 @@ unpriced_notices = Table(
 
 REFERENCE_TABLES: Final = frozenset(
     {
-        "jobs", "ignored_groups", "key_limits", "rate_counts",
+        "jobs", "ignored_groups", "key_limits", "rate_counts", "key_uses",
         "organizations", "api_keys", "writers", "booked_batches", "price_revisions", "prices", "catalog_state",
         "price_overrides", "price_override_terms", "model_configs", "model_aliases", "model_alias_terms", "multipliers",
         "multiplier_terms", "upstreams", "price_policies", "price_syncs",

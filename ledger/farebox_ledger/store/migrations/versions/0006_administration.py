@@ -17,7 +17,7 @@ depends_on = None
 
 BIG: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 KEYED: Final[dict[str, Any]] = {"sqlite_strict": True, "sqlite_with_rowid": False}
-TABLES: Final = ("rate_counts", "key_limits", "deleted_users", "projects", "idempotency_keys", "audit_log")
+TABLES: Final = ("key_uses", "rate_counts", "key_limits", "deleted_users", "projects", "idempotency_keys", "audit_log")
 APPEND_ONLY: Final = "audit_log is append-only"
 
 
@@ -146,5 +146,12 @@ def create_limits() -> None:
         required("window_us", BIG),
         required("used", BIG),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_rate_counts")),
+        **KEYED,
+    )
+    op.create_table(
+        "key_uses",
+        key("key_id", sa.Text()),
+        required("used_at_us", BIG),
+        sa.PrimaryKeyConstraint("key_id", name=op.f("pk_key_uses")),
         **KEYED,
     )
