@@ -20,7 +20,8 @@ from typing import Any
 from tests.fakes.server import FakeServer
 
 MESSAGES: Any = [{"role": "user", "content": "What does a ride cost?"}]
-VOLATILE = re.compile(r"0x[0-9a-f]+|[0-9a-f]{10,}|\d{9,}(\.\d+)?|\d\d:\d\d:\d\d|\d\.\d{3,}|127\.0\.0\.1:\d+")
+UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+VOLATILE = re.compile(UUID + r"|0x[0-9a-f]+|[0-9a-f]{10,}|\d{9,}(\.\d+)?|\d\d:\d\d:\d\d|\d\.\d{3,}|127\.0\.0\.1:\d+")
 
 #: `left` closes a stream after its first chunk, `broken` loses its connection, `error` is refused by the provider.
 KINDS = ("answer", "stream", "left", "error", "broken")
@@ -346,6 +347,33 @@ def _azure_chat(client: Any, model: str, is_stream: bool) -> Any:
     return client.complete(messages=MESSAGES, model=model, stream=is_stream)
 
 
+def _of_litellm() -> Any:
+    return importlib.import_module("litellm")  # it stands in an environment of its own, unknown to the checker
+
+
+def _litellm(url: str) -> Any:
+    return url
+
+
+def _litellm_chat(url: str, model: str, is_stream: bool) -> Any:
+    return _of_litellm().completion(
+        model=f"anthropic/{model}", messages=MESSAGES, stream=is_stream, api_base=url, api_key="k", num_retries=0
+    )
+
+
+def _litellm_chat_async(url: str, model: str, is_stream: bool) -> Any:
+    return _of_litellm().acompletion(
+        model=f"anthropic/{model}", messages=MESSAGES, stream=is_stream, api_base=url, api_key="k", num_retries=0
+    )
+
+
+def _litellm_by_openai(url: str, *, is_stream: bool) -> Any:
+    answer = _of_litellm().completion(
+        model="openai/gpt-4o", messages=MESSAGES, stream=is_stream, api_base=f"{url}/v1", api_key="k", max_retries=0
+    )
+    return list(answer) if is_stream else answer
+
+
 CLAUDE_ON_BEDROCK = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
 
 DRIVERS: Mapping[str, Driver] = {
@@ -362,6 +390,13 @@ DRIVERS: Mapping[str, Driver] = {
     "groq": Driver("groq:FakeGroq", "llama-3.3-70b-versatile", _groq, _chat, _groq_async),
     "huggingface_hub": Driver(
         "huggingface:FakeInference", "meta-llama/Llama-3.3-70B-Instruct", _hub, _hub_chat, _hub_async
+    ),
+    "litellm": Driver(
+        "provider:FakeProvider", "claude-sonnet-4-5", _litellm, _litellm_chat, _litellm, _litellm_chat_async,
+        raw={
+            "nested": lambda url: _litellm_by_openai(url, is_stream=False),
+            "nested stream": lambda url: _litellm_by_openai(url, is_stream=True),
+        },
     ),
     "mistralai": Driver(
         "mistral:FakeMistral", "mistral-large-2411", _mistral, _mistral_chat, _mistral, _mistral_chat_async

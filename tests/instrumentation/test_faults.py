@@ -41,8 +41,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 #: A busy machine's share; a buffered stream or a second try would take longer than that only by accident.
 LATE_S = 5.0
 EVERY = frozenset(DRIVERS)
+#: Runs these tests in an environment of its own (`sdks/litellm_faults.py`).
+APART = frozenset({"litellm"})
+#: Their methods call one another, and the openai package: one call comes by a hook once in each.
+AROUND = frozenset({"litellm"})
 #: Those with a driver that reads the body itself.
 WITH_BODIES = frozenset({"anthropic", "bedrock", "openai"})
+#: Asks the openai package for a raw response, and has it parsed.
+RAW_INSIDE = frozenset({"litellm"})
 
 
 def fail(*args: Any, **kwargs: Any) -> Any:
@@ -128,8 +134,8 @@ HOOKS: Mapping[str, Hook] = {
     "remember who refuses": Hook(in_requests("retried"), "retry", frozenset({"openai"})),
     "hide a chunk": Hook(in_requests("is_hidden", in_all=True), "read_chunk", hides=True),
     "look for a body": Hook(at(bodies, "body_of"), "read_response", hides=True),
-    "watch a body": Hook(at(bodies, "watch"), "read_response", WITH_BODIES - {"bedrock"}, hides=True),
-    "read along": Hook(of_readers("_read"), "read_body", WITH_BODIES, hides=True),
+    "watch a body": Hook(at(bodies, "watch"), "read_response", RAW_INSIDE | {"anthropic", "openai"}, hides=True),
+    "read along": Hook(of_readers("_read"), "read_body", WITH_BODIES | RAW_INSIDE, hides=True),
     "read what was read along": Hook(of_readers("_read_whole"), "read_body", WITH_BODIES),
     "meet a stream": Hook(at(streams, "met"), "read_response", EVERY - {"bedrock"}, hides=True),
     "put a proxy": Hook(at(streams, "proxy"), "read_response", hides=True),
@@ -203,7 +209,7 @@ def assert_the_same(found: Expected, expected: Expected) -> None:
     assert not late, expected.took_s
 
 
-@pytest.mark.parametrize("sdk", sorted(DRIVERS))
+@pytest.mark.parametrize("sdk", sorted(EVERY - APART))
 def test_metering_changes_nothing_that_the_app_sees(
     recorder: Recorder, unpatched: Callable[[str], Expected], monkeypatch: pytest.MonkeyPatch, sdk: str
 ) -> None:
@@ -218,7 +224,7 @@ def test_metering_changes_nothing_that_the_app_sees(
     assert len(recorder.wait_for(len(expected.seen))) == len(expected.seen)
 
 
-@pytest.mark.parametrize("sdk", sorted(DRIVERS))
+@pytest.mark.parametrize("sdk", sorted(EVERY - APART))
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_fault_of_ours_changes_nothing_that_the_app_sees(
     recorder: Recorder,
@@ -240,8 +246,9 @@ def test_a_fault_of_ours_changes_nothing_that_the_app_sees(
     def count(kind: str) -> None:
         logged = [record for record in caplog.records if record.name == "farebox" and record.levelno == logging.WARNING]
         for place, faults in safety.faults.items():
-            assert faults == 1 or broken.is_repeated, (kind, place, faults)
-        assert len(logged) == len(safety.faults) <= 1, (kind, dict(safety.faults))
+            assert faults == 1 or broken.is_repeated or sdk in AROUND, (kind, place, faults)
+        most = 2 if sdk in AROUND else 1
+        assert len(logged) == len(safety.faults) <= most, (kind, dict(safety.faults))
         reached.update(safety.faults)
         safety.faults.clear()
         caplog.clear()

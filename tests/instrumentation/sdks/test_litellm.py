@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -22,6 +23,7 @@ REQUIREMENTS = ROOT / "tests" / "instrumentation" / "litellm.txt"
 ENVIRONMENT = ROOT / ".venvs" / "litellm"
 INSTALL_LIMIT_S = 480
 RUN_LIMIT_S = 180
+FAULTS_LIMIT_S = 540
 
 Case = dict[str, Any]
 
@@ -125,19 +127,24 @@ def litellm_python() -> Path:
     return python
 
 
+def environment(buffer: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FAREBOX_", "OTEL_", "OPENAI_"))}
+    return {
+        **kept,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'instrumentation'}",
+        "FAREBOX_BUFFER_DIR": str(buffer),
+    }
+
+
 @pytest.fixture(scope="session")
 def report(litellm_python: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the cases gave, all in one process."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FAREBOX_", "OTEL_", "OPENAI_"))}
-    environment = {
-        **kept,
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'instrumentation'}",
-        "FAREBOX_BUFFER_DIR": str(tmp_path_factory.mktemp("buffer")),
-    }
     command = [str(litellm_python), "-m", "tests.instrumentation.sdks.litellm_calls"]
     done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False
-    )
+        command,
+        env=environment(tmp_path_factory.mktemp("buffer")),
+        cwd=ROOT, capture_output=True, text=True, timeout=RUN_LIMIT_S, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
@@ -222,3 +229,19 @@ def test_who_calls_pays_whoever_makes_the_call(cases: dict[str, Case]) -> None:
 
 def test_a_fault_of_ours_changes_nothing_for_the_app(cases: dict[str, Case]) -> None:
     assert cases["fault_of_ours"]["error"] is None, cases["fault_of_ours"]["trace"]
+
+
+def test_every_hook_that_is_made_to_raise_changes_nothing_for_the_app(litellm_python: Path, tmp_path: Path) -> None:
+    """The fault injection of `test_faults`, for calls of LiteLLM itself and for those that go on to openai."""
+    local = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "CRITICAL", "AWS_EC2_METADATA_DISABLED": "true"}
+    tests = ROOT / "tests" / "instrumentation" / "sdks" / "litellm_faults.py"
+    own = ["--confcutdir", "tests/instrumentation", "-p", "no:cacheprovider", "-q", "--tb=short", "--show-capture=no"]
+
+    done = subprocess.run(
+        [str(litellm_python), "-m", "pytest", *own, str(tests)],
+        env=environment(tmp_path) | local,
+        cwd=ROOT, capture_output=True, text=True, timeout=FAULTS_LIMIT_S, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert re.search(r"\d+ passed", done.stdout), done.stdout
