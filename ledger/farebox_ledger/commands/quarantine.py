@@ -53,7 +53,7 @@ def quarantine(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "farebox quarantine",
-        description="Spans that could not be booked as they came. Those of a forwarder: farebox forward --list-quarantine.",
+        description="Spans that could not be booked as they came; a forwarder's: farebox forward --list-quarantine.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="list the spans, the newest arrival first")
