@@ -29,6 +29,9 @@ from farebox_api.routes import (
     alerts,
     audit,
     budgets,
+    credit_accounts,
+    credit_grants,
+    credit_transactions,
     drift,
     exports,
     keys,
@@ -54,7 +57,6 @@ from farebox_api.routes import (
     users,
     webhooks,
 )
-from farebox_api.routes import credits as credit_routes
 from farebox_api.telemetry import Telemetry
 from farebox_ledger.recording import WriterSlot
 from farebox_ledger.store.audit import Actor
@@ -88,7 +90,9 @@ V1_ROUTES: Sequence[ControllerRouterHandler] = (
     *drift.ROUTES,
     *price_policies.ROUTES,
     *quarantine.ROUTES,
-    *credit_routes.ROUTES,
+    *credit_accounts.ROUTES,
+    *credit_grants.ROUTES,
+    *credit_transactions.ROUTES,
 )
 
 
