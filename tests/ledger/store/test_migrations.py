@@ -144,14 +144,29 @@ def test_the_files_are_named_after_their_revisions_in_the_order_in_which_they_bu
     assert list(reversed(revisions)) == known_revisions()
 
 
-def test_a_current_database_is_recognized_without_alembic(sqlite_engine: Engine) -> None:
-    check = (
+def test_who_starts_on_an_empty_or_a_current_database_has_no_alembic_in_memory(empty_database_url: str) -> None:
+    start = (
         "import sys; from farebox_ledger.store import engine, migrations; "
-        "migrations.ensure_schema(engine.open_engine(sys.argv[1])); sys.exit('alembic' in sys.modules)"
+        "opened = engine.open_engine(sys.argv[1]); print(migrations.schema_state(opened)); "
+        "migrations.ensure_schema(opened); print(migrations.schema_state(opened), 'alembic' in sys.modules)"
     )
-    url = sqlite_engine.url.render_as_string()
 
-    assert subprocess.run([sys.executable, "-c", check, url], check=False, timeout=60).returncode == 0
+    printed = [
+        subprocess.check_output([sys.executable, "-c", start, empty_database_url], timeout=90, text=True)
+        for _ in range(2)
+    ]
+
+    assert printed == ["empty\ncurrent False\n", "current\ncurrent False\n"]
+
+
+def test_where_no_process_can_be_started_the_tables_are_made_here(
+    empty_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    ensure_schema(empty_engine)
+
+    assert schema_state(empty_engine) == "current"
 
 
 def test_a_newer_schema_is_left_alone(engine: Engine) -> None:

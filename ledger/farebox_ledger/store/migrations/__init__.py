@@ -6,16 +6,19 @@ collectors and the API make an empty one and otherwise refuse with the command t
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady
-from farebox_ledger.store.engine import first_line, is_sqlite, owner_transaction, redacted, release_role
+from farebox_ledger.store.engine import URL_VARIABLE, first_line, is_sqlite, owner_transaction, redacted, release_role
 from farebox_ledger.store.isolation import isolate
 from farebox_ledger.store.tables import metadata
 
@@ -28,6 +31,7 @@ VERSION_TABLE: Final = "farebox_schema"
 """Named after us, because a shared PostgreSQL database may hold another application's `alembic_version`."""
 
 _FOLDER: Final = Path(__file__).parent
+_LIMIT_S: Final = 60.0
 _LOCK: Final = 0x6661_7265_626F_7801  # "farebox" and 1: the advisory lock of everyone who changes the schema
 
 
@@ -54,7 +58,7 @@ def ensure_schema(engine: Engine) -> None:
     """
     state = schema_state(engine)
     if state == "empty":
-        migrate(engine)
+        _migrate_apart(engine)
     elif state == "older":
         raise DatabaseNotReady(
             f"the schema of {redacted(engine.url)} is older than this farebox: run `farebox migrate`"
@@ -70,6 +74,20 @@ def schema_state(engine: Engine) -> SchemaState:
     """
     with _reached(engine), owner_transaction(engine) as connection:
         return _state(connection)
+
+
+def _migrate_apart(engine: Engine) -> None:
+    """Migrate in a process that ends: what Alembic needs would stay in the memory of this one as long as it lives.
+
+    Where no such process comes to its end, this one does it, and tells what is wrong.
+    """
+    url = engine.url.render_as_string(hide_password=False)
+    command = (sys.executable, "-m", __name__)
+    quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    try:
+        subprocess.run(command, env={**os.environ, URL_VARIABLE: url}, timeout=_LIMIT_S, check=True, **quiet)
+    except (OSError, subprocess.SubprocessError):
+        migrate(engine)
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
