@@ -13,7 +13,7 @@ from typing import Any
 
 from farebox import counted, metering, spans
 from farebox.places import Place
-from farebox.reading import Arguments, Reading, Request, fields, is_refusal
+from farebox.reading import Arguments, Reading, Request, field, fields, is_refusal
 
 #: Path below the version → operation.
 OPERATIONS: Mapping[str, str] = {
@@ -106,7 +106,7 @@ def read_chat_chunk(inside: Mapping[str, Any], reading: Reading) -> None:
     if spans.RESPONSE_ID not in attributes or spans.RESPONSE_MODEL not in attributes:
         read_names(inside, reading)
     choices = inside.get("choices")
-    if choices and (reason := fields(choices[0]).get("finish_reason")):
+    if choices and (reason := field(choices[0], "finish_reason")):
         attributes[spans.FINISH_REASONS] = [reason]
         read_names(inside, reading)
     if inside.get("usage") is not None:

@@ -101,6 +101,11 @@ def fields(part: object) -> Mapping[str, Any]:
     return {**known, **extra} if extra else known
 
 
+def field(part: object, name: str) -> Any:
+    """One field of a part of an answer, None where it is not there: what `fields` would say, in half the time."""
+    return part.get(name) if isinstance(part, dict) else getattr(part, name, None)
+
+
 def is_refusal(error: Exception) -> bool:
     """Whether a provider did not understand a request, or did not want it so; nothing is billed for that."""
     answer = getattr(error, "response", None)
