@@ -82,7 +82,7 @@ def _migrate_apart(engine: Engine) -> None:
     Where no such process comes to its end, this one does it, and tells what is wrong.
     """
     url = engine.url.render_as_string(hide_password=False)
-    command = (sys.executable, "-m", __name__)
+    command = (sys.executable, "-P", "-m", __name__)  # -P: no module of the working folder stands for one of ours
     quiet: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
     try:
         subprocess.run(command, env={**os.environ, URL_VARIABLE: url}, timeout=_LIMIT_S, check=True, **quiet)
