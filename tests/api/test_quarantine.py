@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from farebox_ledger.store.engine import transaction
@@ -12,30 +11,10 @@ from farebox_ledger.store.quarantine import (
     requested_replay,
 )
 from farebox_ledger.store.scope import AllOrganizations
-from farebox_ledger.usage import org_id_of
 from tests.api.conftest import Api, bearer
+from tests.ledger.store.quarantined import span
 
 EVERYBODY = AllOrganizations()
-MIDNIGHT_US = 1_790_812_800_000_000  # 2026-10-01T00:00:00Z
-
-
-def span(number: int, organization: str = "acme", **facts: object) -> QuarantinedSpan:
-    plain = QuarantinedSpan(
-        quarantine_id=number.to_bytes(16, "big"),
-        org_id=org_id_of(organization),
-        received_at_us=MIDNIGHT_US + number * 1_000_000,
-        reason="clock_skew",
-        detail="the span ends 90000 seconds in the future",
-        digest=bytes(16),
-        size_bytes=310,
-        key_id="key_1",
-        trace_id=bytes(15) + b"\x07",
-        span_id=bytes(7) + b"\x07",
-        ended_at_us=MIDNIGHT_US + 90_000_000_000,
-        attributes='{"gen_ai.request.model": "gpt-4o"}',
-        span=b"opaque",
-    )
-    return msgspec.structs.replace(plain, **facts)
 
 
 def set_aside(api: Api, *spans: QuarantinedSpan) -> None:

@@ -24,16 +24,19 @@ def test_bombs_are_refused_within_bounded_memory(tmp_path: Path, sqlite_url: str
     after_http = peak_mib(child.process.pid)
     with grpc.insecure_channel(child.grpc_address) as channel:
         method = channel.unary_unary(EXPORT)
+        after_grpc = []
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as caught:
                 method(bytes(400 * 2**20), timeout=60, compression=grpc.Compression.Gzip)
             assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    after_grpc = peak_mib(child.process.pid)
+            after_grpc.append(peak_mib(child.process.pid))
     assert http.post(calls([2])).status == 200
     assert child.terminate() == 0
 
     assert after_http < 200
-    assert after_grpc < 350  # what was refused may be freed after the next has come: of each at most the limit, 64 MiB
+    # Of each at most the limit, 64 MiB; what was refused may be freed only after the next one has come.
+    assert after_grpc[0] < 250
+    assert after_grpc[-1] < after_http + 2 * 64 + 50
 
 
 def peak_mib(pid: int) -> int:
