@@ -14,8 +14,9 @@ from farebox_ledger.store.budgets import get_budget
 from farebox_ledger.store.engine import owner_transaction, transaction
 from farebox_ledger.store.scope import AllOrganizations
 from tests.api.conftest import Api, bearer
-from tests.api.test_quarantine import MIDNIGHT_US, set_aside, span
+from tests.api.test_quarantine import set_aside
 from tests.ledger.budgets.making import book_all, cost
+from tests.ledger.store.quarantined import MIDNIGHT_US, span
 
 EVERYBODY = AllOrganizations()
 
