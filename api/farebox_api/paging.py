@@ -8,8 +8,6 @@ refused, so that a page never silently answers another question.
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final, Generic, TypeVar
 
@@ -24,7 +22,6 @@ MAX_CURSOR_LENGTH: Final = 1024
 _DIGEST_BYTES: Final = 8
 
 Position = TypeVar("Position")
-Item = TypeVar("Item")
 
 
 class CursorCodec(Generic[Position]):
@@ -54,14 +51,6 @@ class CursorCodec(Generic[Position]):
             return self._decoder.decode(packed[_DIGEST_BYTES:])
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise _no_cursor() from None
-
-
-def page_after(
-    sorted_items: Sequence[Item], after: Position | None, limit: int, position: Callable[[Item], Position]
-) -> tuple[list[Item], bool]:
-    """Cut one page out of a short list that is in memory, sorted by `position`: (its items, are there more)."""
-    start = 0 if after is None else bisect_right(sorted_items, after, key=position)  # type: ignore[call-overload]
-    return list(sorted_items[start : start + limit]), len(sorted_items) > start + limit
 
 
 def _unpacked(cursor: str) -> bytes:

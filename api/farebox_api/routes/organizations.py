@@ -12,7 +12,7 @@ from farebox_api.access import Books
 from farebox_api.auth import requires
 from farebox_api.bodies import read
 from farebox_api.errors import Forbidden
-from farebox_api.paging import CursorCodec, page_after
+from farebox_api.paging import CursorCodec
 from farebox_api.problems import problem_responses
 from farebox_api.routes.queries import Cursor, Limit, OrganizationPath
 from farebox_api.schemas.organizations import (
@@ -43,8 +43,8 @@ def listed(
     question = ("organizations", books.caller.org_slug)
     after = None if cursor is None else CURSORS.read(cursor, *question)
     with books.reading() as (connection, scope):
-        found = list_organizations(connection, scope)
-    rows, has_more = page_after(found, after, limit, lambda organization: organization.slug)
+        found = list_organizations(connection, scope, limit=limit + 1, after=after)
+    rows, has_more = found[:limit], len(found) > limit
     return OrganizationPageAnswer(
         items=[organization_answer(organization) for organization in rows],
         next_cursor=CURSORS.write(rows[-1].slug, *question) if has_more else None,

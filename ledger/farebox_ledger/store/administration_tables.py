@@ -36,6 +36,7 @@ audit_log = Table(
     Column("request_id", Text),
     one_of("actor_kind", ActorKind),
     Index("ix_audit_log_object", "org_id", "object_id", "at_us", "id"),
+    Index("ix_audit_log_actor", "org_id", "actor", "at_us", "id"),
     **_KEYED,
 )
 

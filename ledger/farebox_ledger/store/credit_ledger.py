@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, func, literal_column, select, tuple_
 
 from farebox_ledger.money import PICO
 from farebox_ledger.store.credit_accounts import Account
@@ -24,6 +24,8 @@ TransactionPosition: TypeAlias = tuple[int, bytes, int]
 
 _OF: Final = credit_transactions.c
 _ORDER: Final = (_OF.occurred_at_us, _OF.source_id, _OF.step)
+_OF_USAGE: Final[frozenset[TransactionType]] = frozenset({"usage_deduction", "reprice_adjustment"})
+"""The types of movements that a usage row is behind."""
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +173,8 @@ def _conditions(asked: TransactionFilter) -> Sequence[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [_OF[name] == value for name, value in equal.items() if value is not None]
     if asked.types is not None:
         conditions.append(_OF.type.in_(sorted(asked.types)))
+        if not _OF_USAGE & set(asked.types):
+            conditions.append(literal_column("usage_day IS NULL"))  # the words of the partial index
     if asked.start_us is not None:
         conditions.append(_OF.occurred_at_us >= asked.start_us)
     if asked.end_us is not None:

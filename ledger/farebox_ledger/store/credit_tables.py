@@ -34,6 +34,7 @@ OWNER_KINDS: Final = {"organization": "o", "project": "p", "user": "u"}
 
 _KEYED: Final[dict[str, Any]] = {"sqlite_with_rowid": False, "sqlite_strict": True}
 _WATCHED: Final = text("low_balance_pico IS NOT NULL")
+_BY_HAND: Final = text("usage_day IS NULL")
 _UNSETTLED: Final = text("settled_at_us IS NULL")
 
 credit_accounts = Table(
@@ -50,6 +51,7 @@ credit_accounts = Table(
     Column("low_since_us", Big),  # NULL: above that, as far as somebody has looked
     CheckConstraint("substr(owner_key, 1, 2) IN ('o:', 'p:', 'u:')", name="owner_key_known"),
     UniqueConstraint("org_id", "owner_key", "currency", name="uq_credit_accounts_owner"),
+    Index("ix_credit_accounts_created", "org_id", "created_at_us", "account_id"),
     Index(
         "ix_credit_accounts_watched",
         "org_id",
@@ -84,6 +86,8 @@ credit_grants = Table(
     CheckConstraint("amount_pico > 0", name="amount_is_positive"),
     CheckConstraint("effective_at_us < expires_at_us", name="expires_after_effective"),
     Index("ix_credit_grants_account", "org_id", "account_id", "created_at_us", "grant_id"),
+    Index("ix_credit_grants_created", "org_id", "created_at_us", "grant_id"),
+    Index("ix_credit_grants_kind", "org_id", "kind", "created_at_us", "grant_id"),
     Index(
         "ix_credit_grants_unsettled",
         "org_id",
@@ -140,6 +144,16 @@ credit_transactions = Table(
         "amount_pico",
     ),
     Index("ix_credit_transactions_occurred", "org_id", "occurred_at_us", "source_id", "step"),
+    Index(
+        "ix_credit_transactions_by_hand",
+        "org_id",
+        "type",
+        "occurred_at_us",
+        "source_id",
+        "step",
+        sqlite_where=_BY_HAND,
+        postgresql_where=_BY_HAND,
+    ),
     **_KEYED,
 )
 

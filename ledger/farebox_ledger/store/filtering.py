@@ -17,6 +17,7 @@ from farebox_ledger.store.engine import is_sqlite
 from farebox_ledger.store.rows import bounded_name, clean_text
 from farebox_ledger.store.schema import usage_rows, users
 from farebox_ledger.store.scope import OrgScope, Scope, within
+from farebox_ledger.store.users import has_email
 from farebox_ledger.usage import BillingStatus, CallStatus, Reason
 
 
@@ -149,7 +150,7 @@ def people_with(connection: Connection, scope: Scope, email: str) -> list[tuple[
     """Find the users with an address, as (organization, reference)."""
     found = connection.execute(
         select(users.c.org_id, users.c.user_ref)
-        .where(within(scope, users.c.org_id), users.c.email == clean_text(email))
+        .where(within(scope, users.c.org_id), has_email(scope, email))
         .order_by(users.c.org_id, users.c.user_ref)
     )
     return [(org_id, reference) for org_id, reference in found]

@@ -67,10 +67,17 @@ def organizations_by_id(connection: Connection, org_ids: Collection[int]) -> dic
     return {row.org_id: _organization(row) for row in found}
 
 
-def list_organizations(connection: Connection, scope: Scope) -> list[Organization]:
-    """List the organizations of the scope that are not deleted, by slug."""
+def list_organizations(
+    connection: Connection, scope: Scope, *, limit: int | None = None, after: str | None = None
+) -> list[Organization]:
+    """List the organizations of the scope that are not deleted, by slug, those behind `after` when it is given.
+
+    The order of slugs is the database's own, so a page goes on where it says.
+    """
     listed = _SELECT.where(within(scope, organizations.c.org_id), organizations.c.deleted_at_us.is_(None))
-    return [_organization(row) for row in connection.execute(listed.order_by(organizations.c.slug))]
+    if after is not None:
+        listed = listed.where(organizations.c.slug > after)
+    return [_organization(row) for row in connection.execute(listed.order_by(organizations.c.slug).limit(limit))]
 
 
 _SELECT: Final[Select[Any]] = select(

@@ -37,6 +37,14 @@ def _bookkeeping() -> list[Column[Any]]:
     ]
 
 
+def _lists(table: str) -> list[Index]:
+    """Index what stands by age, of each owner and of all, as lists show it."""
+    return [
+        Index(f"ix_{table}_{name}", *columns, "created_at_us", "id", sqlite_where=_LIVE, postgresql_where=_LIVE)
+        for name, columns in (("organization", ("org_id",)), ("created", ()))
+    ]
+
+
 def _dates() -> list[Any]:
     """When a term holds, and whether it was withdrawn before it did."""
     return [
@@ -60,6 +68,7 @@ price_overrides = Table(
     *_bookkeeping(),
     one_of("unit", Unit),
     Index("ix_price_overrides_subject", "subject_key"),
+    *_lists("price_overrides"),
     **_STRICT,
 )
 
@@ -86,6 +95,7 @@ model_configs = Table(
     Column("override_id", Text, ForeignKey("price_overrides.id")),  # the configuration's own prices
     *_bookkeeping(),
     Index("uq_model_configs_name", "org_id", "name", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
+    *_lists("model_configs"),
     **_STRICT,
 )
 
@@ -99,6 +109,7 @@ model_aliases = Table(
     required("subject_key", Text),
     *_bookkeeping(),
     Index("ix_model_aliases_subject", "subject_key"),
+    *_lists("model_aliases"),
     **_STRICT,
 )
 
@@ -125,6 +136,7 @@ multipliers = Table(
     required("subject_key", Text),
     *_bookkeeping(),
     Index("ix_multipliers_subject", "subject_key"),
+    *_lists("multipliers"),
     **_STRICT,
 )
 
@@ -149,6 +161,7 @@ upstreams = Table(
     required("subject_key", Text),
     *_bookkeeping(),
     Index("uq_upstreams_subject", "subject_key", unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE),
+    *_lists("upstreams"),
     **_STRICT,
 )
 

@@ -8,13 +8,13 @@ from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, Row, select, tuple_, update
+from sqlalchemy import Connection, Row, select, update
 
 from farebox_ledger.errors import NotFound
 from farebox_ledger.store.administration_tables import projects
 from farebox_ledger.store.audit import note
 from farebox_ledger.store.rows import POSITION, RowValues
-from farebox_ledger.store.scope import Scope, require, within
+from farebox_ledger.store.scope import Scope, behind, require, within
 from farebox_ledger.store.statements import marks
 
 ProjectKey: TypeAlias = tuple[int, str]
@@ -53,7 +53,7 @@ def list_projects(
     """List the projects that are not deleted, by organization and name, those behind `after` when it is given."""
     listed = select(projects).where(within(scope, projects.c.org_id), projects.c.deleted_at_us.is_(None))
     if after is not None:
-        listed = listed.where(tuple_(projects.c.org_id, projects.c.project) > tuple_(*after))
+        listed = listed.where(behind(scope, projects.c.org_id, projects.c.project, after))
     ordered = listed.order_by(projects.c.org_id, projects.c.project).limit(limit)
     return [_project(row) for row in connection.execute(ordered)]
 

@@ -124,6 +124,8 @@ api_keys = Table(
     required("created_at_us", Big),
     Column("expires_at_us", Big),
     Column("revoked_at_us", Big),
+    Index("ix_api_keys_organization", "org_id", "created_at_us", "id"),
+    Index("ix_api_keys_created", "created_at_us", "id"),
     **_STRICT,
 )
 
@@ -135,6 +137,14 @@ users = Table(
     Column("email", Text),
     required("first_seen_us", Big),
     Column("erased_at_us", Big),
+    Index(
+        "ix_users_email",
+        "org_id",
+        "email",
+        "user_ref",
+        sqlite_where=text("email IS NOT NULL"),
+        postgresql_where=text("email IS NOT NULL"),
+    ),
     **_KEYED,
 )
 

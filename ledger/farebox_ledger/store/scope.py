@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sqlalchemy import ColumnElement, true
+from sqlalchemy import ColumnElement, true, tuple_
 
 from farebox_ledger.errors import InvalidInput
 
@@ -32,6 +32,17 @@ Scope: TypeAlias = OrgScope | AllOrganizations
 def within(scope: Scope, org_id: ColumnElement[int]) -> ColumnElement[bool]:
     """Restrict a statement to the scope, by its table's column `org_id`."""
     return org_id == scope.org_id if isinstance(scope, OrgScope) else true()
+
+
+def behind(
+    scope: Scope, org_id: ColumnElement[int], name: ColumnElement[str], place: tuple[int, str]
+) -> ColumnElement[bool]:
+    """Restrict a list in the order of (organization, name) to what comes behind a place.
+
+    Within one organization the name is compared alone: SQLite goes to a place in an index by no pair of which it knows
+    the first already, but would walk to it.
+    """
+    return name > place[1] if isinstance(scope, OrgScope) else tuple_(org_id, name) > tuple_(*place)
 
 
 def narrowed(scope: Scope, org_id: int | None) -> Scope:

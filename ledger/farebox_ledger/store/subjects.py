@@ -12,6 +12,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
@@ -196,11 +198,22 @@ def find_all(
     limit: int,
     after: Position | None,
 ) -> Sequence[Row[Any]]:
-    """List the things that the scope sees, oldest first."""
-    listed = select(table).where(table.c.deleted_at_us.is_(None), _visible(scope, table), *conditions)
+    """List the things that the scope sees, oldest first.
+
+    For an organization its own and everybody's are read apart, each by its index, and merged.
+    """
+    order = (table.c.created_at_us, table.c.id)
+    listed = select(table).where(table.c.deleted_at_us.is_(None), *conditions)
     if after is not None:
-        listed = listed.where(tuple_(table.c.created_at_us, table.c.id) > after)
-    return connection.execute(listed.order_by(table.c.created_at_us, table.c.id).limit(limit)).all()
+        listed = listed.where(tuple_(*order) > after)
+    if not isinstance(scope, OrgScope):
+        return connection.execute(listed.order_by(*order).limit(limit)).all()
+    parts = (
+        # The owner is sorted by too: PostgreSQL does not know that NULLs are alike.
+        connection.execute(listed.where(owned).order_by(table.c.org_id, *order).limit(limit))
+        for owned in (within(scope, table.c.org_id), table.c.org_id.is_(None))
+    )
+    return list(islice(merge(*parts, key=lambda row: (row.created_at_us, row.id)), limit))
 
 
 def make(connection: Connection, kind: Kind, new: New, open_term: Opening) -> str:

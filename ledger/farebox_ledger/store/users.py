@@ -10,15 +10,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, exists, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, insert, select, update
 
 from farebox_ledger.errors import NotFound
 from farebox_ledger.store.administration_tables import deleted_users
 from farebox_ledger.store.audit import note
 from farebox_ledger.store.rows import clean_text, user_reference
 from farebox_ledger.store.schema import users
-from farebox_ledger.store.scope import Scope, require, within
-from farebox_ledger.store.statements import among, chunks, marks
+from farebox_ledger.store.scope import OrgScope, Scope, behind, require, within
+from farebox_ledger.store.statements import among, chunks, marks, organizations_in
 from farebox_ledger.usage import UsageEvent
 
 UserKey: TypeAlias = tuple[int, str]
@@ -69,10 +69,16 @@ def list_users(
     """List users by organization and reference, those behind `after` when it is given, or those with an address."""
     listed = select(users).where(within(scope, users.c.org_id), ~_is_deleted())
     if after is not None:
-        listed = listed.where(tuple_(users.c.org_id, users.c.user_ref) > tuple_(*after))
+        listed = listed.where(behind(scope, users.c.org_id, users.c.user_ref, after))
     if email is not None:
-        listed = listed.where(users.c.email == email)
+        listed = listed.where(has_email(scope, email))
     return [_user(row) for row in connection.execute(listed.order_by(users.c.org_id, users.c.user_ref).limit(limit))]
+
+
+def has_email(scope: Scope, email: str) -> ColumnElement[bool]:
+    """Restrict users to those with an address; over all organizations each one's index is asked in turn."""
+    mine = users.c.email == clean_text(email)
+    return mine if isinstance(scope, OrgScope) else and_(users.c.org_id.in_(organizations_in(users)), mine)
 
 
 def get_user(connection: Connection, scope: Scope, org_id: int, user_ref: str) -> User:

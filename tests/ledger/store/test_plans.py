@@ -9,14 +9,24 @@ import pytest
 from sqlalchemy import Connection, Engine, event, text
 
 from farebox_ledger.charges import change_charges
+from farebox_ledger.store.audit import EntryFilter, list_entries
+from farebox_ledger.store.credit_accounts import list_accounts
+from farebox_ledger.store.credit_grants import list_grants
+from farebox_ledger.store.credit_ledger import TransactionFilter, list_transactions
 from farebox_ledger.store.engine import is_sqlite, open_engine, owner_transaction, transaction
-from farebox_ledger.store.keys import key_by_hash
+from farebox_ledger.store.filtering import people_with
+from farebox_ledger.store.keys import create_key, key_by_hash, list_keys
 from farebox_ledger.store.migrations import migrate
+from farebox_ledger.store.multipliers import list_multipliers
+from farebox_ledger.store.organizations import create_organization, list_organizations
+from farebox_ledger.store.projects import list_projects
 from farebox_ledger.store.querying import UsageFilter, charge_versions, list_usage, usage_row
 from farebox_ledger.store.repricing_rows import RowsToPrice, page_of_rows
 from farebox_ledger.store.responses import traces_of_responses
 from farebox_ledger.store.scope import OrgScope
 from farebox_ledger.store.summaries import SummaryQuery, data_through_us, month_summary, summarize
+from farebox_ledger.store.upstreams import UpstreamDraft, create_upstream, list_upstreams
+from farebox_ledger.store.users import list_users
 from farebox_ledger.store.writing import Booking, book, booked_events, seen_batches
 from tests.conftest import DATABASES
 from tests.ledger.store.bookings import (
@@ -141,6 +151,82 @@ TABLES = {
 SORTED = {"ix_usage_rows_occurred", "ix_usage_rows_user", "ix_usage_rows_unpriced"}
 """Indexes that end with the list's whole sort key, so that a page is a stretch of them."""
 
+# A list that goes on → its index, and how SQLite says that it goes to the place by it. Nothing is sorted.
+LISTS: dict[str, tuple[Callable[[Connection], Any], str, str]] = {
+    "organizations": (
+        lambda connection: list_organizations(connection, EVERYBODY, limit=9, after="k"),
+        "uq_organizations_slug",
+        "(slug>?)",
+    ),
+    "users": (
+        lambda connection: list_users(connection, MINE, limit=9, after=(ACME, "k")),
+        "pk_users",
+        "(org_id=? AND user_ref>?)",
+    ),
+    "users of an address": (
+        lambda connection: list_users(connection, MINE, limit=9, after=(ACME, "k"), email="ann@example.com"),
+        "ix_users_email",
+        "(org_id=? AND email=? AND user_ref>?)",
+    ),
+    "people of an address": (
+        lambda connection: people_with(connection, MINE, "ann@example.com"),
+        "ix_users_email",
+        "(org_id=? AND email=?)",
+    ),
+    "projects": (
+        lambda connection: list_projects(connection, MINE, limit=9, after=(ACME, "k")),
+        "pk_projects",
+        "(org_id=? AND project>?)",
+    ),
+    "keys": (
+        lambda connection: list_keys(connection, MINE, limit=9, after=(NOON, "k")),
+        "ix_api_keys_organization",
+        "(org_id=? AND (created_at_us,id)>(?,?))",
+    ),
+    "keys of all": (
+        lambda connection: list_keys(connection, EVERYBODY, limit=9, after=(NOON, "k")),
+        "ix_api_keys_created",
+        "((created_at_us,id)>(?,?))",
+    ),
+    "upstreams": (
+        lambda connection: list_upstreams(connection, MINE, limit=9, after=(NOON, "k")),
+        "ix_upstreams_organization",
+        "(org_id=? AND (created_at_us,id)>(?,?))",
+    ),
+    "multipliers of all": (
+        lambda connection: list_multipliers(connection, EVERYBODY, limit=9, after=(NOON, "k")),
+        "ix_multipliers_created",
+        "((created_at_us,id)>(?,?))",
+    ),
+    "credit accounts": (
+        lambda connection: list_accounts(connection, MINE, ACME, limit=9, after=(NOON, "k")),
+        "ix_credit_accounts_created",
+        "(org_id=? AND (created_at_us,account_id)>(?,?))",
+    ),
+    "grants": (
+        lambda connection: list_grants(connection, MINE, ACME, limit=9, before=(NOON, b"k")),
+        "ix_credit_grants_created",
+        "(org_id=? AND (created_at_us,grant_id)<(?,?))",
+    ),
+    "purchases": (
+        lambda connection: list_grants(connection, MINE, ACME, limit=9, kinds=["purchase"], before=(NOON, b"k")),
+        "ix_credit_grants_kind",
+        "(org_id=? AND kind=? AND (created_at_us,grant_id)<(?,?))",
+    ),
+    "adjustments": (
+        lambda connection: list_transactions(
+            connection, MINE, ACME, TransactionFilter(types=["adjustment"]), limit=9, before=(NOON, b"k", 0)
+        ),
+        "ix_credit_transactions_by_hand",
+        "(org_id=? AND type=? AND (occurred_at_us,source_id,step)<(?,?,?))",
+    ),
+    "acts of a key": (
+        lambda connection: list_entries(connection, MINE, EntryFilter(actor="key_1"), limit=9, after=(NOON, "k")),
+        "ix_audit_log_actor",
+        "(org_id=? AND actor=? AND (at_us,id)<(?,?))",
+    ),
+}
+
 WRITES: dict[str, Callable[[Connection], Any]] = {
     "booking": lambda connection: book(
         connection, EVERYBODY, [booking(number) for number in range(5)], collector_id=None, batch_ids=[], writer_slot=1
@@ -165,6 +251,10 @@ def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     engine = open_engine(url)
     migrate(engine)
     with transaction(engine, EVERYBODY, write=True) as connection:
+        for number in range(50):
+            owner = create_organization(connection, f"o{number}").org_id
+            create_key(connection, org_id=owner, scopes=["ingest"])
+            create_upstream(connection, OrgScope(owner), UpstreamDraft(name="edge"))
         book(connection, EVERYBODY, DRAWN, collector_id="collector", batch_ids=range(2000), writer_slot=1)
     if not is_sqlite(engine):
         with owner_transaction(engine, write=True) as connection:
@@ -203,6 +293,21 @@ def test_pages_are_read_in_the_order_of_their_index_and_never_sorted(filled: Eng
             assert not re.search("TEMP B-TREE|Sort", plan), f"{statement}\n{plan}"
 
 
+@pytest.mark.parametrize("listed", LISTS)
+def test_a_list_goes_on_at_its_place_whichever_page_it_is(filled: Engine, listed: str) -> None:
+    question, index, place = LISTS[listed]
+
+    plans = plans_of(filled, question)
+
+    _, plan = plans[0]
+    assert not re.search("SCAN|Sort", plan), plan
+    if is_sqlite(filled):
+        key = "PRIMARY KEY" if index.startswith("pk") else f"INDEX {named(index)}"
+        assert f"{key} {place}" in plan
+    else:
+        assert f"using {index} " in plan, plan
+
+
 @pytest.mark.parametrize("write", WRITES)
 def test_each_write_finds_its_rows_by_their_key(filled: Engine, write: str) -> None:
     plans = plans_of(filled, WRITES[write], write=True)
@@ -235,6 +340,11 @@ def plans_of(engine: Engine, run: Callable[[Connection], Any], *, write: bool = 
             for statement, parameters in seen
             if not statement.startswith("WITH") and "usage_rows_organizations" not in statement
         ]
+
+
+def named(index: str) -> str:
+    """Name an index as SQLite does, which numbers those of unique columns."""
+    return f"sqlite_autoindex_{index.split('_')[1]}_1" if index.startswith("uq") else index
 
 
 def explained(connection: Connection, statement: str, parameters: Any) -> str:

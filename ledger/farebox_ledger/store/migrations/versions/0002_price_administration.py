@@ -179,6 +179,8 @@ def upgrade() -> None:
         sqlite_where=LIVE,
         postgresql_where=LIVE,
     )
+    for table in ("model_aliases", "multipliers", "price_overrides", "upstreams", "model_configs"):
+        index_by_creation(table)
     op.create_table(
         "multiplier_terms",
         sa.Column("id", sa.Text(), nullable=False),
@@ -237,3 +239,10 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in TABLES:
         op.drop_table(table)
+
+
+def index_by_creation(table: str) -> None:
+    """Let lists go on where a page ended: those of one owner, and the list of all."""
+    for name, owner in (("organization", ["org_id"]), ("created", [])):
+        columns = [*owner, "created_at_us", "id"]
+        op.create_index(f"ix_{table}_{name}", table, columns, sqlite_where=LIVE, postgresql_where=LIVE)

@@ -133,6 +133,7 @@ def create_accounts() -> None:
         sa.UniqueConstraint("org_id", "owner_key", "currency", name="uq_credit_accounts_owner"),
         **KEYED,
     )
+    op.create_index("ix_credit_accounts_created", "credit_accounts", ["org_id", "created_at_us", "account_id"])
     watched = sa.text("low_balance_pico IS NOT NULL")
     op.create_index(
         "ix_credit_accounts_watched",
@@ -167,6 +168,8 @@ def create_accounts() -> None:
         **KEYED,
     )
     op.create_index("ix_credit_grants_account", "credit_grants", ["org_id", "account_id", "created_at_us", "grant_id"])
+    op.create_index("ix_credit_grants_created", "credit_grants", ["org_id", "created_at_us", "grant_id"])
+    op.create_index("ix_credit_grants_kind", "credit_grants", ["org_id", "kind", "created_at_us", "grant_id"])
     for name, columns, where, unique in (
         ("ix_credit_grants_unsettled", ["org_id", "expires_at_us"], "settled_at_us IS NULL", False),
         ("ix_credit_grants_external", ["org_id", "external_id"], "external_id IS NOT NULL", True),
@@ -213,6 +216,14 @@ def create_transactions() -> None:
     summed = ["type", "counter_account", "amount_pico"]
     op.create_index("ix_credit_transactions_account", "credit_transactions", ["org_id", "account_id", *place, *summed])
     op.create_index("ix_credit_transactions_occurred", "credit_transactions", ["org_id", *place])
+    by_hand = sa.text("usage_day IS NULL")
+    op.create_index(
+        "ix_credit_transactions_by_hand",
+        "credit_transactions",
+        ["org_id", "type", *place],
+        sqlite_where=by_hand,
+        postgresql_where=by_hand,
+    )
 
 
 def create_allocations() -> None:
