@@ -27,6 +27,7 @@ from farebox_collector.receiver.health import Health
 from farebox_collector.receiver.http import HttpReceiver
 from farebox_collector.receiver.http_server import HttpServer
 from farebox_collector.receiver.limits import Budget
+from farebox_collector.receiver.places import Places
 from farebox_collector.sequence import Sequences
 from farebox_collector.spans import RECEIVED_AT
 from farebox_collector.spool import Spool
@@ -147,6 +148,7 @@ class Reception:
             self._intake,
             self._senders,
             budget,
+            places=Places(self._config.max_body_bytes, self._config.body_timeout_s),
             health=self._health,
             telemetry=self._telemetry,
             keep_original=self._keep_original,

@@ -1,7 +1,7 @@
 """OTLP over gRPC on grpc.aio: the three export services and grpc.health.v1.
 
-Messages stay bytes. The key is looked at before a message is read: a call whose key is not known yet gets a handler
-that reads the message only after the lookup, and never when the key is refused.
+Messages stay bytes. The key is looked at before a message is read, and a message is read only when there is a place
+for it: the handlers ask for it themselves, and what is not asked for stays with the sender.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from farebox_collector.receiver.auth import Senders, presented_key
 from farebox_collector.receiver.binding import listening_socket
 from farebox_collector.receiver.health import Health
 from farebox_collector.receiver.limits import Budget
+from farebox_collector.receiver.places import Places
 from farebox_collector.spans import Sender
 from farebox_collector.telemetry import Signal, Telemetry
 
@@ -55,6 +56,9 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 60_000),  # who does not answer a ping is gone and holds a connection
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_concurrent_streams", 128),
+    # What a sender may send before its message is read: 64 KiB, and not more where the line is fast.
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.max_metadata_size", 32 * 1024),
     ("grpc.server_handshake_timeout_ms", 10_000),  # as long as headers may take over HTTP
 )
@@ -69,6 +73,7 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         senders: Senders,
         budget: Budget,
         *,
+        places: Places,
         health: Health,
         telemetry: Telemetry,
         keep_original: KeepOriginal | None = None,
@@ -78,6 +83,7 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         self._intake = intake
         self._senders = senders
         self._budget = budget
+        self._places = places
         self._health = health
         self._telemetry = telemetry
         self._in_flight: set[asyncio.Task[Any]] = set()
@@ -101,33 +107,28 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         signal = _EXPORTS.get(method)
         if signal is None:
             return self._health_handler(method)
-        key = _key_of(handler_call_details.invocation_metadata)
-        sender = self._senders.known_sender(key)
-        if sender is not None:
-            return grpc.unary_unary_rpc_method_handler(self._export(signal, sender))
-        return grpc.stream_unary_rpc_method_handler(self._export_after_lookup(signal, key))
+        return grpc.stream_unary_rpc_method_handler(
+            self._export(signal, _key_of(handler_call_details.invocation_metadata))
+        )
 
-    def _export(self, signal: Signal, sender: Sender) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def export(message: bytes, context: Context) -> bytes:
-            return await self._answered(signal, context, lambda: self._take(signal, sender, message))
+    def _export(self, signal: Signal, key: bytes | None) -> Callable[[object, Context], Awaitable[bytes]]:
+        """On the wire a unary call is a stream of one message; this one is not read before the sender is known."""
+
+        async def take(context: Context) -> bytes:
+            sender = self._senders.known_sender(key) or await self._senders.sender(key)
+            return await self._take(signal, sender, await self._message(context))
+
+        async def export(_: object, context: Context) -> bytes:
+            return await self._answered(signal, context, lambda: take(context))
 
         return export
 
-    def _export_after_lookup(
-        self, signal: Signal, key: bytes | None
-    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
-        """On the wire a stream of one message is a unary call; this one is not read before the sender is known."""
-
-        async def take(messages: AsyncIterator[bytes]) -> bytes:
-            sender = await self._senders.sender(key)
-            async for message in messages:
-                return await self._take(signal, sender, message)
+    async def _message(self, context: Context) -> bytes:
+        async with self._places.one():
+            message = await context.read()  # what iterates over messages keeps the last one for longer than its call
+        if not isinstance(message, bytes):
             raise Malformed("the call carries no message")
-
-        async def export(messages: AsyncIterator[bytes], context: Context) -> bytes:
-            return await self._answered(signal, context, lambda: take(messages))
-
-        return export
+        return message
 
     async def _take(self, signal: Signal, sender: Sender, message: bytes) -> bytes:
         answer = await self._taken(signal, sender, message)
@@ -150,26 +151,33 @@ class GrpcReceiver(grpc.GenericRpcHandler):  # type: ignore[type-arg] # generic 
         call = asyncio.current_task()
         assert call is not None, "grpc runs each call in a task"
         self._in_flight.add(call)
+        refused: Refused | None = None
+        body = b""
         try:
             body = await answer()
-        except Refused as refused:
-            await self._refuse(signal, context, refused)
+        except Refused as error:
+            refused = error
         except asyncio.CancelledError:
             if not self._is_ending:  # the sender has hung up
                 raise
             call.uncancel()
-            await self._refuse(signal, context, Unavailable("the collector is stopping; send the request again"))
+            refused = Unavailable("the collector is stopping; send the request again")
         except Exception as error:  # noqa: BLE001 - this is the thread of control of a request
             # Nobody tries again after UNKNOWN or INTERNAL; before the commit nothing is lost by another try.
             logger.error("a request failed unexpectedly, its sender is asked to try again: %s", where(error))
-            await self._refuse(signal, context, Unavailable("the collector failed; send the request again"))
+            refused = Unavailable("the collector failed; send the request again")
         finally:
             self._in_flight.discard(call)
+        if refused is not None:
+            await self._refuse(signal, context, refused)
         self._telemetry.count_request("grpc", signal, "OK")
         self._telemetry.ack_seconds["grpc"].observe(time.perf_counter() - started)
         return body
 
     async def _refuse(self, signal: Signal, context: Context, refused: Refused) -> NoReturn:
+        # What `abort` raises stays in a circle of grpc's own until the garbage collector comes, and with it whatever
+        # the frames of the refusal hold: the message.
+        refused.__traceback__ = refused.__context__ = None
         code = _CODES[refused.grpc_code]
         self._telemetry.count_request("grpc", signal, code.name)
         await context.abort(code, str(refused), retry_trailers(refused))
