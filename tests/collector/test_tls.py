@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import ssl
+import time
 from pathlib import Path
 
 import grpc
@@ -57,7 +58,7 @@ def post(collector: Running, context: ssl.SSLContext) -> int:
 
 def export(collector: Running, credentials: grpc.ChannelCredentials) -> bytes:
     with grpc.secure_channel(f"localhost:{collector.collector.grpc_port}", credentials) as channel:
-        return bytes(channel.unary_unary(EXPORT)(calls([2]), timeout=10))
+        return bytes(channel.unary_unary(EXPORT, None, None)(calls([2]), timeout=10))
 
 
 def test_both_ports_speak_tls(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
@@ -79,6 +80,99 @@ def test_with_an_authority_only_its_clients_get_in(tmp_path: Path, sqlite_url: s
         assert export(collector, grpc.ssl_channel_credentials(root, key, root)) == b""
         with pytest.raises(grpc.RpcError):
             export(collector, grpc.ssl_channel_credentials(root))
+
+
+def test_connections_count_and_end_before_their_handshake(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    config = config_for(tmp_path, database_url=sqlite_url, tls=pair, max_connections=2, header_timeout_s=1.0)
+    with running(config) as collector:
+        trusting = ssl.create_default_context(cafile=pair.cert)
+        silent = [socket.create_connection(("127.0.0.1", collector.http.port), timeout=10) for _ in range(2)]
+        with socket.create_connection(("127.0.0.1", collector.http.port), timeout=10) as third:
+            assert is_hung_up(third)
+        started = time.monotonic()
+        assert [is_hung_up(connection) for connection in silent] == [True, True]
+        assert time.monotonic() - started < 5
+        assert [post(collector, trusting) for _ in range(3)] == [200, 200, 200]
+
+
+def test_grpc_counts_connections_before_their_handshake_too(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    config = config_for(tmp_path, database_url=sqlite_url, tls=pair, max_connections=2)
+    with running(config) as collector:
+        address = ("127.0.0.1", collector.collector.grpc_port)
+        silent = [socket.create_connection(address, timeout=20) for _ in range(2)]
+        with socket.create_connection(address, timeout=10) as third:
+            assert is_hung_up(third)
+        for connection in silent:
+            connection.close()
+        credentials = grpc.ssl_channel_credentials(pair.cert.read_bytes())
+        wait_for(lambda: is_exported(collector, credentials))
+
+
+@pytest.mark.slow
+def test_a_handshake_over_grpc_has_ten_seconds(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    with running(config_for(tmp_path, database_url=sqlite_url, tls=pair)) as collector:
+        started = time.monotonic()
+        with socket.create_connection(("127.0.0.1", collector.collector.grpc_port), timeout=20) as silent:
+            assert is_hung_up(silent)
+        assert 8 < time.monotonic() - started < 15
+
+
+def test_a_stop_does_not_wait_for_handshakes(tmp_path: Path, pair: Tls) -> None:
+    child = Child(tmp_path, FAREBOX_TLS_CERT=str(pair.cert), FAREBOX_TLS_KEY=str(pair.key))
+    http = child.started()
+    with socket.create_connection(("127.0.0.1", http.port), timeout=10) as silent:
+        started = time.monotonic()
+        assert child.terminate() == 0
+        assert is_hung_up(silent)
+    assert time.monotonic() - started < 6
+
+
+def test_a_request_may_come_with_the_last_words_of_its_handshake(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:
+    trusting = ssl.create_default_context(cafile=pair.cert)
+    body = calls([1])
+    request = b"POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b"
+    with running(config_for(tmp_path, database_url=sqlite_url, tls=pair)) as collector:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with socket.create_connection(("127.0.0.1", collector.http.port), timeout=10) as plain:
+            while not is_handshake_over(client):
+                if outgoing.pending:
+                    plain.sendall(outgoing.read())
+                incoming.write(plain.recv(65_536))
+            client.write(request % (PROTOBUF.encode(), len(body), body))
+            plain.sendall(outgoing.read())  # the client's Finished and the request in one piece
+            incoming.write(plain.recv(65_536))
+            assert answer_of(client, incoming, plain).startswith(b"HTTP/1.1 200 OK")
+
+
+def is_handshake_over(client: ssl.SSLObject) -> bool:
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
+
+
+def answer_of(client: ssl.SSLObject, incoming: ssl.MemoryBIO, plain: socket.socket) -> bytes:
+    while True:
+        try:
+            return client.read(100)
+        except ssl.SSLWantReadError:
+            incoming.write(plain.recv(65_536))
+
+
+def is_hung_up(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(100) == b""
+    except ConnectionResetError:
+        return True
+
+
+def is_exported(collector: Running, credentials: grpc.ChannelCredentials) -> bool:
+    try:
+        return export(collector, credentials) == b""
+    except grpc.RpcError:
+        return False
 
 
 def test_files_that_are_no_pair_are_named(tmp_path: Path, sqlite_url: str, pair: Tls) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -19,6 +20,7 @@ from farebox_collector.config import CollectorConfig, Tls
 from farebox_collector.errors import Malformed, Refused, Unavailable
 from farebox_collector.receiver.answers import RETRY_AFTER, status_body
 from farebox_collector.receiver.binding import BACKLOG, listening_socket
+from farebox_collector.receiver.handshakes import Handshakes
 from farebox_collector.receiver.http import HttpReceiver
 
 MAX_HEADER_BYTES: Final = 64 * 1024
@@ -134,9 +136,48 @@ def _head(parser: httptools.HttpRequestParser, url: bytes, headers: Iterable[tup
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process belongs to the command that runs the collector."""
 
+    handshakes: Handshakes | None = None
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the sockets, behind TLS where there is a certificate."""
+        loop = asyncio.get_running_loop()
+        self.handshakes = self._handshakes()
+        accept = self._protocol if self.handshakes is None else self.handshakes.accepted
+        backlog = self.config.backlog
+        self.servers = [
+            await loop.create_server(accept, sock=listening, backlog=backlog) for listening in sockets or ()
+        ]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listeners, hang up on unfinished handshakes, and let uvicorn finish the requests."""
+        for server in self.servers:
+            server.close()
+        if self.handshakes is not None:
+            self.handshakes.abort()
+        await super().shutdown(sockets)
+
+    def _handshakes(self) -> Handshakes | None:
+        if self.config.ssl is None:
+            return None
+        bounds = self.config.http_protocol_class
+        assert issubclass(bounds, _Protocol), "the configuration below says so"
+        return Handshakes(
+            self.config.ssl,
+            self._protocol,
+            self.server_state.connections,
+            max_connections=bounds.max_connections,
+            timeout_s=bounds.header_timeout_s,
+        )
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg] # as uvicorn itself calls it
+            config=self.config, server_state=self.server_state, app_state={}
+        )
 
 
 class HttpServer:
