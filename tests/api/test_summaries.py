@@ -268,6 +268,27 @@ def test_a_month_is_summed_in_all_and_by_its_parts(api: Api) -> None:
     assert [(part["service"], part["cost"]) for part in month["by_service"]] == [(None, "0.012"), ("chatbot", "0.0045")]
     assert [(part["category"], part["cost"]) for part in month["by_category"]] == [(None, "0.012"), ("rag", "0.0045")]
     assert [(part["user"], part["cost"]) for part in month["by_user"]] == [("bob", "0.012"), ("ann", "0.0045")]
+    assert month["is_truncated"] is False
+
+
+def test_a_month_tells_500_users_apart_and_sums_up_the_rest(api: Api) -> None:
+    booked(api, *(booking(n, priced(n + 1), user=f"u{n:03}") for n in range(503)))
+
+    month = api.json("/v1/organizations/acme/months/2026-03")
+
+    assert [part["user"] for part in month["by_user"]] == [f"u{n:03}" for n in range(502, 2, -1)]
+    rest = month["rest"]["by_user"]
+    assert (month["is_truncated"], rest["left_out"]) == (True, 3)
+    assert [(one["currency"], one["requests"], one["cost"]) for one in rest["by_currency"]] == [
+        ("USD", 3, "0.006000000006")
+    ]
+    shown = sum(Decimal(part["cost"]) for part in month["by_user"])
+    assert shown + Decimal(rest["by_currency"][0]["cost"]) == Decimal(month["cost"])
+    assert {part: month["rest"][part] for part in ("by_model", "by_service", "by_category")} == {
+        "by_model": None,
+        "by_service": None,
+        "by_category": None,
+    }
 
 
 def test_an_organization_knows_its_month_and_all_time(api: Api) -> None:

@@ -22,6 +22,7 @@ from farebox_api.schemas.summaries import (
     SummaryAnswer,
     TotalsAnswer,
     group_answer,
+    month_rest,
     totals,
 )
 from farebox_api.schemas.values import month_text, optional_timestamp, timestamp
@@ -143,7 +144,7 @@ def monthly(
     organization: OrganizationPath,
     month: Annotated[str, PathParameter(description="Month in UTC, YYYY-MM.", schema_extra={"pattern": MONTH_PATTERN})],
 ) -> MonthAnswer:
-    """Sum up one month in UTC, in all and by model, service, category and user.
+    """Sum up one month in UTC, in all and by model, service, category and user: the 500 largest of each, and the rest.
 
     Months never close: late rows and new prices change the month in which the calls were made.
     """
@@ -158,6 +159,8 @@ def monthly(
         by_service=[group_answer(group) for group in found.by_service],
         by_category=[group_answer(group) for group in found.by_category],
         by_user=[group_answer(group) for group in found.by_user],
+        is_truncated=bool(found.rest),
+        rest=month_rest(found.rest),
         **totals(
             found.totals,
             start=start,

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from farebox_api.schemas.price_syncs import SyncAnswer
 from farebox_api.schemas.values import Count, DecimalText, Money, Timestamp, decimal, money, optional_timestamp
-from farebox_ledger.store.summaries import SummaryGroup
+from farebox_ledger.store.summaries import Rest, SummaryGroup
 from farebox_ledger.usage import QUANTITIES
 
 _QUANTITIES: Final = tuple(name for name in QUANTITIES if name != "requests")
@@ -133,14 +133,35 @@ class OrganizationSummaryAnswer(msgspec.Struct, frozen=True):
     total: TotalsAnswer
 
 
+class RestAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list of a month leaves out: how many values of its dimension those are, and what they come to."""
+
+    left_out: Count
+    by_currency: list[Sums]
+
+
+class MonthRestAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What each list of a month leaves out, null where all is in it."""
+
+    by_model: RestAnswer | None = None
+    by_service: RestAnswer | None = None
+    by_category: RestAnswer | None = None
+    by_user: RestAnswer | None = None
+
+
 class MonthAnswer(MonthTotalsAnswer, frozen=True, kw_only=True):
-    """One month of one organization, and its parts, the most expensive first."""
+    """One month of one organization, and its parts, the most expensive first.
+
+    Each list tells the 500 most expensive apart; with what `rest` says under its name it sums to the totals.
+    """
 
     organization: str
     by_model: list[GroupAnswer]
     by_service: list[GroupAnswer]
     by_category: list[GroupAnswer]
     by_user: list[GroupAnswer]
+    is_truncated: bool
+    rest: MonthRestAnswer
 
 
 class WindowAnswer(TotalsAnswer, frozen=True, kw_only=True):
@@ -173,6 +194,16 @@ def group_answer(group: SummaryGroup) -> GroupAnswer:
     if group.bucket_start_us is not None:
         dimensions["bucket_start"] = optional_timestamp(group.bucket_start_us)
     return GroupAnswer(**_sums(group), **dimensions)
+
+
+def month_rest(rest: Mapping[str, Rest]) -> MonthRestAnswer:
+    """Write what the lists of a month leave out."""
+    return MonthRestAnswer(
+        **{
+            part: RestAnswer(left_out=one.left_out, by_currency=[Sums(**_sums(group)) for group in one.sums])
+            for part, one in rest.items()
+        }
+    )
 
 
 def totals(groups: list[SummaryGroup], **described: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, select
 
 from farebox_ledger.errors import InvalidInput
 from farebox_ledger.store.filtering import UsageFilter, organization_of
+from farebox_ledger.store.largest_users import largest_users
 from farebox_ledger.store.organizations import organizations_by_id
 from farebox_ledger.store.rollups import Sums
 from farebox_ledger.store.schema import AMOUNTS, MEASURES, USAGE_MEASURES, usage_rows
@@ -27,6 +28,9 @@ from farebox_ledger.usage import QUANTITIES, day_of
 
 MAX_BUCKETS: Final = 10_000
 """More than a year of hours; a finer or longer series is asked for in parts."""
+
+MAX_PARTS: Final = 500
+"""Models, services, categories or users that a month tells apart; the others are summed up in one."""
 
 _FIRST_US: Final = day_start_us(20200101)
 _SHORTEST_US: Final = {
@@ -95,10 +99,18 @@ class Summary(msgspec.Struct, kw_only=True):
     is_truncated: bool = False
 
 
+class Rest(msgspec.Struct, frozen=True):
+    """What a part of a month does not tell apart: how many models, users, … those are, and their sums by currency."""
+
+    left_out: int
+    sums: list[SummaryGroup]
+
+
 class MonthSummary(msgspec.Struct, kw_only=True):
     """One UTC month of one organization; the parts are sorted by cost, the most expensive first.
 
-    `by_model` has the dimensions provider and model, the others the one that they are named after.
+    `by_model` has the dimensions provider and model, the others the one that they are named after. Each part tells the
+    `MAX_PARTS` largest apart, and with what `rest` has under its name it sums to the totals; no name: all are there.
     """
 
     month: int
@@ -107,6 +119,7 @@ class MonthSummary(msgspec.Struct, kw_only=True):
     by_service: list[SummaryGroup]
     by_category: list[SummaryGroup]
     by_user: list[SummaryGroup]
+    rest: dict[str, Rest]
     is_complete: bool
     data_through_us: int | None
 
@@ -151,19 +164,20 @@ def month_summary(connection: Connection, scope: Scope, org_id: int, month: int)
     scope = narrowed(scope, org_id)
     names = ("provider", "model", "service", "category")
     cells = read_cells(connection, _month_question(scope, month, names))
-    by_user = read_cells(connection, _month_question(scope, month, ("user",)))
+    rest: dict[str, Rest] = {}
 
-    def grouped(*kept: str) -> list[SummaryGroup]:
-        return _groups(_folded(cells, [names.index(name) for name in kept]), kept, None)
+    def part(name: str, *kept: str) -> list[SummaryGroup]:
+        return _largest(_folded(cells, [names.index(one) for one in kept]), kept, name, rest)
 
-    totals = grouped()
+    totals = _groups(_folded(cells, []), (), None)
     return MonthSummary(
         month=month,
         totals=totals,
-        by_model=grouped("provider", "model"),
-        by_service=grouped("service"),
-        by_category=grouped("category"),
-        by_user=_groups(by_user, ("user",), None),
+        by_model=part("by_model", "provider", "model"),
+        by_service=part("by_service", "service"),
+        by_category=part("by_category", "category"),
+        by_user=_by_user(connection, org_id, month, rest),
+        rest=rest,
         is_complete=_is_complete(totals),
         data_through_us=data_through_us(connection, scope),
     )
@@ -238,6 +252,27 @@ def _month_question(scope: Scope, month: int, dimensions: tuple[str, ...]) -> Qu
     except ValueError:
         raise InvalidInput("month", f"{month} is no month YYYYMM") from None
     return Question(scope, UsageFilter(start_us=start_us, end_us=end_us), dimensions, [start_us, end_us])
+
+
+def _largest(cells: Cells, dimensions: tuple[str, ...], part: str, rest: dict[str, Rest]) -> list[SummaryGroup]:
+    """List the groups of the most expensive values, and note under the part's name what the others come to."""
+    groups = _groups(cells, dimensions, None)
+    ranked = list(dict.fromkeys(tuple(group.dimensions.values()) for group in groups))
+    if len(ranked) <= MAX_PARTS:
+        return groups
+    shown = set(ranked[:MAX_PARTS])
+    others = {key: sums for key, sums in cells.items() if key[1][:-1] not in shown}
+    rest[part] = Rest(len(ranked) - MAX_PARTS, _groups(_folded(others, []), (), None))
+    return [group for group in groups if tuple(group.dimensions.values()) in shown]
+
+
+def _by_user(connection: Connection, org_id: int, month: int, rest: dict[str, Rest]) -> list[SummaryGroup]:
+    """As `_largest`, cut by the database already: there may be more users than are held here."""
+    found = largest_users(connection, org_id, month, MAX_PARTS)
+    if found.left_out:
+        others: Cells = {(0, values): sums for values, sums in found.others.items()}
+        rest["by_user"] = Rest(found.left_out, _groups(others, (), None))
+    return _groups({(0, values): sums for values, sums in found.shown.items()}, ("user",), None)
 
 
 def _folded(cells: Cells, kept: list[int]) -> Cells:

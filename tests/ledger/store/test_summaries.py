@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlalchemy.event import listen, remove
 
 from farebox_ledger.errors import InvalidInput
-from farebox_ledger.store import summary_cells
+from farebox_ledger.store import summaries, summary_cells
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.filtering import UsageFilter
 from farebox_ledger.store.organizations import create_organization
@@ -350,6 +350,42 @@ def test_every_source_gives_the_sums_of_the_rows(engine: Engine, drawn: list[Boo
         }
 
         assert found == _expected(drawn, span, **case)
+
+
+@pytest.mark.parametrize("part", ["by_model", "by_service", "by_category", "by_user"])
+def test_the_largest_of_a_month_and_the_rest_sum_to_the_whole(
+    engine: Engine, drawn: list[Booking], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = next(one.event.org_id for one in drawn)
+
+    def month() -> MonthSummary:
+        with transaction(engine, EVERYBODY) as connection:
+            return month_summary(connection, EVERYBODY, owner, 202603)
+
+    whole = month()
+    all_of_it = getattr(whole, part)
+    monkeypatch.setattr(summaries, "MAX_PARTS", 1)
+    cut = month()
+    shown, rest = getattr(cut, part), cut.rest[part]
+
+    assert whole.rest == {}
+    names = {tuple(group.dimensions.values()) for group in all_of_it}
+    assert len(names) > 1
+    assert {tuple(group.dimensions.values()) for group in shown} == {tuple(all_of_it[0].dimensions.values())}
+    assert rest.left_out == len(names) - 1
+    assert _added([*shown, *rest.sums]) == _added(all_of_it) == _added(cut.totals) == _added(whole.totals)
+
+
+def _added(groups: list[SummaryGroup]) -> tuple[dict[str, int], dict[str, Any]]:
+    costs: dict[str, int] = defaultdict(int)
+    counts: dict[str, Any] = defaultdict(int)
+    for group in groups:
+        if group.cost_pico is not None and group.currency is not None:
+            costs[group.currency] += group.cost_pico
+        counted = {**group.usage, "rows": group.requests, "errors": group.errors, "unpriced": group.unpriced_rows}
+        for name, count in counted.items():
+            counts[name] += count
+    return dict(costs), dict(counts)
 
 
 def _values(groups: list[SummaryGroup]) -> dict[tuple[str | None, ...], tuple[int, int | None]]:
