@@ -388,11 +388,104 @@ def test_an_escaped_mark_is_found_in_json() -> None:
     assert len(decode_json(body, SELECTION, NOW_US).spans) == 1
 
 
-def test_a_lone_surrogate_in_json_is_rejected() -> None:
-    bad = json_request(Emitted(1, {**CALL, "farebox.project": "XX"}, end_ns=NOW_NS)).replace(b"XX", b"\\ud800")
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (rb"cut \ud83d", "cut \ufffd"),
+        (rb"\uDE00 end", "\ufffd end"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (rb"a path: C:\\ud800", r"a path: C:\ud800"),
+        (rb"\\\ud800", "\\\ufffd"),
+    ],
+)
+def test_half_of_an_emoji_in_json_costs_itself_alone(written: bytes, read: str) -> None:
+    body = in_request(
+        json_span(Emitted(1, {**CALL, "farebox.project": "XX"}, end_ns=NOW_NS)),
+        json_span(Emitted(2, {**CALL, "prompt": "cut here"}, end_ns=NOW_NS)),
+    )
 
-    with pytest.raises(Malformed):
-        decode_json(bad, SELECTION, NOW_US)
+    decoded = decode_json(body.replace(b"XX", written).replace(b"here", rb"\ud83d"), SELECTION, NOW_US)
+
+    assert [span.attributes.get("farebox.project") for span in decoded.spans] == [read, None]
+
+
+def test_a_byte_order_mark_in_front_of_json_is_passed_over() -> None:
+    assert len(decode_json(b"\xef\xbb\xbf" + json_request(Emitted(end_ns=NOW_NS)), SELECTION, NOW_US).spans) == 1
+
+
+@pytest.mark.parametrize("value", [1000, 1000.0, "1000", "1000.0", "1e3", "1E+3"])
+def test_a_whole_number_in_json_may_be_written_as_protobuf_allows(value: object) -> None:
+    decoded = read_json_span(attributes=[{"key": "gen_ai.usage.input_tokens", "value": {"intValue": value}}])
+
+    assert decoded.spans[0].attributes == {"gen_ai.usage.input_tokens": 1000}
+
+
+@pytest.mark.parametrize("value", [12.7, "12.7", "1_000", " 12 ", "\u0663", "0x10", "9" * 6000, "NaN", ""])
+def test_what_is_no_whole_number_in_json_is_rejected_and_not_cut_to_one(value: object) -> None:
+    bad = {**json_span(Emitted(1, end_ns=NOW_NS)), "attributes": [whole_of(value)]}
+
+    decoded = decode_json(in_request(bad, json_span(Emitted(2, end_ns=NOW_NS))), SELECTION, NOW_US)
+
+    assert [rejected.detail for rejected in decoded.rejected] == ["an intValue has to be a whole number"]
+    assert len(decoded.spans) == 1
+
+
+def whole_of(value: object) -> dict[str, Any]:
+    return {"key": "gen_ai.usage.input_tokens", "value": {"intValue": value}}
+
+
+@pytest.mark.parametrize("value", ["2026-11-21T10:00:00Z", "-1", "1e999", 2**64])
+def test_a_time_in_json_that_is_none_is_named(value: object) -> None:
+    bad = {**json_span(Emitted(1, end_ns=NOW_NS)), "endTimeUnixNano": value}
+
+    decoded = decode_json(in_request(bad, json_span(Emitted(2, end_ns=NOW_NS))), SELECTION, NOW_US)
+
+    assert [rejected.detail for rejected in decoded.rejected] == [
+        "a time has to be a whole number of nanoseconds since 1970, of 64 bits"
+    ]
+
+
+SPANS = in_request(json_span(Emitted(end_ns=NOW_NS)))
+
+
+@pytest.mark.parametrize(
+    ("body", "member"),
+    [
+        (SPANS[:-1] + b', "resourceSpans": []}', "resourceSpans"),
+        (SPANS[:-3] + b', "scopeSpans": []}]}', "scopeSpans"),
+        (SPANS[:-5] + b', "spans": []}]}]}', "spans"),
+    ],
+    ids=["resourceSpans", "scopeSpans", "spans"],
+)
+def test_json_that_names_its_spans_twice_is_refused_and_not_half_read(body: bytes, member: str) -> None:
+    json.loads(body)
+
+    with pytest.raises(Malformed, match=f"an object has two members '{member}'; write one"):
+        decode_json(body, SELECTION, NOW_US)
+
+
+def test_a_json_span_with_its_attributes_twice_is_rejected_alone() -> None:
+    twice = json.dumps(json_span(Emitted(1, end_ns=NOW_NS)))[:-1] + ', "attributes": []}'
+    body = in_request(5, json_span(Emitted(2, end_ns=NOW_NS))).replace(b"5", twice.encode(), 1)
+
+    decoded = decode_json(body, SELECTION, NOW_US)
+
+    assert [rejected.detail for rejected in decoded.rejected] == ["an object has two members 'attributes'; write one"]
+    assert [span.span_id[-1] for span in decoded.spans] == [2]
+
+
+def test_events_links_and_texts_with_the_names_of_members_are_no_fault() -> None:
+    span = json_span(
+        Emitted(1, {**CALL, "prompt": '{"spans": [], "spans": []}', "spans": "resourceSpans"}, end_ns=NOW_NS)
+    )
+    event = {"timeUnixNano": "1", "name": "spans", "attributes": []}
+    link = {"traceId": "00", "spanId": "00", "attributes": []}
+
+    decoded = decode_json(
+        in_request({**span, "events": [event, {"attributes": []}], "links": [link]}), SELECTION, NOW_US
+    )
+
+    assert (len(decoded.spans), decoded.rejected) == (1, [])
 
 
 def test_log_records_and_metrics_are_counted() -> None:

@@ -5,12 +5,19 @@ Typed structs read it; protobuf's own JSON reader is 40 times slower and takes i
 
 from __future__ import annotations
 
+import re
 from binascii import Error as HexError
 from binascii import unhexlify
 from typing import Final, TypeAlias
 
 import msgspec
 
+from farebox_collector.decode.leniency import (
+    RepeatedMember,
+    refuse_repeated,
+    with_whole_letters,
+    without_byte_order_mark,
+)
 from farebox_collector.decode.numbering import INSTANCE, is_numbered
 from farebox_collector.decode.reduction import (
     MAX_LIST_ITEMS,
@@ -53,7 +60,7 @@ class KeyValue(msgspec.Struct):
 
 class _Status(msgspec.Struct):
     message: str | None = None
-    code: int | str | None = None
+    code: Number = None
 
 
 class _Identity(msgspec.Struct, rename="camel"):
@@ -65,7 +72,7 @@ class _Span(msgspec.Struct, rename="camel"):
     trace_id: str | None = None
     span_id: str | None = None
     parent_span_id: str | None = None
-    kind: int | str | None = None
+    kind: Number = None
     start_time_unix_nano: Number = None
     end_time_unix_nano: Number = None
     attributes: list[KeyValue] | None = None
@@ -110,6 +117,14 @@ _KINDS: Final = {f"SPAN_KIND_{name}": number for number, name in enumerate(
     ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 )}  # fmt: skip
 _CODES: Final = {"STATUS_CODE_UNSET": 0, "STATUS_CODE_OK": 1, "STATUS_CODE_ERROR": 2}
+
+
+_WHOLE: Final = re.compile(r"-?[0-9]+")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]+)?(?:[eE]\+?[0-9]{1,2})?")
+
+
+class _NoNumber(ValueError):
+    """A number was expected; the text quotes nothing."""
 
 
 def decode_json(body: bytes, selection: Selection, now_us: int) -> Decoded:
@@ -162,10 +177,42 @@ def parsed(body: bytes) -> _Request:
     Raises:
         Malformed: the body has another.
     """
+    body = without_byte_order_mark(body)
+    try:
+        request = _decoded(body)
+        refuse_repeated(body, _envelopes(request))
+    except (*FAULTS, RepeatedMember) as error:
+        raise Malformed(f"the body is no OTLP request in JSON: {error}") from None
+    return request
+
+
+def _decoded(body: bytes) -> _Request:
     try:
         return _REQUEST.decode(body)
-    except FAULTS as error:
-        raise Malformed(f"the body is no OTLP request in JSON: {error}") from None
+    except FAULTS:
+        repaired = with_whole_letters(body)
+        if repaired == body:
+            raise
+        return _REQUEST.decode(repaired)
+
+
+def _envelopes(request: _Request) -> dict[bytes, int]:
+    """Count how often each name should stand in a body: whoever reads a repeated one drops all spans of the first."""
+    expected = {
+        b"resourceSpans": 1,
+        b"resourceLogs": 1,
+        b"scopeSpans": 0,
+        b"spans": 0,
+        b"scopeLogs": 0,
+        b"logRecords": 0,
+    }
+    for resource in (*(request.resource_spans or ()), *(request.resource_logs or ())):
+        expected[b"scopeSpans"] += 1
+        expected[b"scopeLogs"] += 1
+        scopes = len(resource.scope_spans or ()) + len(resource.scope_logs or ())
+        expected[b"spans"] += scopes
+        expected[b"logRecords"] += scopes
+    return expected
 
 
 def _count_other(raw: bytes, reduction: Reduction) -> None:
@@ -180,7 +227,10 @@ def _count_other(raw: bytes, reduction: Reduction) -> None:
 def _read_span(raw: bytes, scope: str, inherited: dict[str, AttributeValue], reduction: Reduction) -> None:
     try:
         plain = _plain_span(_SPAN.decode(raw), scope, inherited, reduction.selection)
-    except FAULTS as error:
+        # Beside its own, a span has the attributes of its events and links.
+        own = raw.count(b'"timeUnixNano"') + raw.count(b'"traceId"')
+        refuse_repeated(raw, {b"attributes": own})
+    except (*FAULTS, RepeatedMember, _NoNumber) as error:
         reduction.reject("malformed_span", str(error), raw)
     except (ValueError, OverflowError):
         # The error's own text would quote the value, which may be anything.
@@ -231,7 +281,7 @@ def _plain(value: _Value) -> AttributeValue | None:
     if value.string_value is not None:
         return clean_text(value.string_value) or None
     if value.int_value is not None:
-        return bounded_number(int(value.int_value))
+        return bounded_number(_whole(value.int_value))
     if value.double_value is not None:
         return float(value.double_value)
     if value.bool_value is not None:
@@ -244,16 +294,33 @@ def _plain(value: _Value) -> AttributeValue | None:
 
 def time_of(value: Number) -> int:
     """Read nanoseconds; what lies outside of OTLP's fixed64 is no time."""
-    number = int(value) if value is not None else 0
+    try:
+        number = int(value) if value is not None else 0
+    except (ValueError, OverflowError):
+        number = -1
     if not 0 <= number < 2**64:
-        raise ValueError("a time is an unsigned 64-bit number of nanoseconds")
+        raise _NoNumber("a time has to be a whole number of nanoseconds since 1970, of 64 bits")
     return number
 
 
-def _enum(value: int | str | None, names: dict[str, int]) -> int:
+def _whole(value: int | float | str) -> int:
+    """Read an intValue. JSON for protobuf allows `12.0` and `1e3`, as number and as text; what is no whole is none."""
+    try:
+        if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+            return int(value)
+        if isinstance(value, str) and _WHOLE.fullmatch(value):
+            return int(value)
+        if isinstance(value, str) and _DECIMAL.fullmatch(value) and (number := float(value)).is_integer():
+            return int(number)
+    except (ValueError, OverflowError):  # thousands of digits
+        pass
+    raise _NoNumber("an intValue has to be a whole number")
+
+
+def _enum(value: Number, names: dict[str, int]) -> int:
     if isinstance(value, str):
         return names.get(value, 0)
-    return value if value is not None and 0 <= value < 256 else 0
+    return int(value) if value is not None and 0 <= value < 256 else 0
 
 
 def _id(text: str | None) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final
 
 from farebox_collector.dialects import semconv
 from farebox_collector.dialects.assembly import assembled_reading, text_of
-from farebox_collector.dialects.counting import Reading
+from farebox_collector.dialects.counting import Reading, number_of
 from farebox_collector.dialects.dialect import Attributes, Dialect
 from farebox_collector.spans import Span
 from farebox_ledger.usage import CacheTtl, UsageEvent, clamped_count
@@ -44,7 +44,7 @@ def _read(span: Span) -> UsageEvent | None:
 
 def _add_compaction(attributes: Attributes, reading: Reading) -> None:
     for key, name in _COMPACTION.items():
-        extra, is_unusable = clamped_count(attributes.get(key))
+        extra, is_unusable = clamped_count(number_of(attributes.get(key)))
         reading.is_clamped |= is_unusable
         if extra:
             setattr(reading.usage, name, (getattr(reading.usage, name) or 0) + extra)

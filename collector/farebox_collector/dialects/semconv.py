@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from farebox_collector.dialects.assembly import amount_of, assembled, text_of
+from farebox_collector.dialects.counting import number_of
 from farebox_collector.dialects.dialect import Attributes, Dialect
 from farebox_collector.dialects.providers import provider_of
 from farebox_collector.spans import KIND_CLIENT, AttributeValue, Span
@@ -114,14 +115,14 @@ def read_usage(attributes: Attributes) -> tuple[Usage, bool]:
     is_clamped = False
     shape = _shape(tuple(attributes))
     for key, name in shape.old_counts:
-        quantities[name], is_unusable = clamped_count(attributes[key])
+        quantities[name], is_unusable = clamped_count(number_of(attributes[key]))
         is_clamped |= is_unusable
     for key, name in shape.counts:
         value = attributes[key]
         if type(value) is int and 0 <= value <= MAX_COUNT:
             quantities[name] = value
         else:
-            quantities[name], is_unusable = clamped_count(value)
+            quantities[name], is_unusable = clamped_count(number_of(value))
             is_clamped |= is_unusable
     for key, name in shape.amounts:
         quantities[name], is_unusable = amount_of(attributes[key])
@@ -147,11 +148,11 @@ def read_cache_writes(
         if key in attributes:
             total = attributes[key]
             break
-    whole, is_clamped = clamped_count(total)
+    whole, is_clamped = clamped_count(number_of(total))
     writes: dict[CacheTtl, int] = {}
     for key, ttl in split.items():
         if key in attributes:
-            part, is_unusable = clamped_count(attributes[key])
+            part, is_unusable = clamped_count(number_of(attributes[key]))
             writes[ttl] = part or 0
             is_clamped |= is_unusable
     if whole is None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from farebox_collector.dialects import semconv
 from farebox_collector.dialects.assembly import assembled_reading
-from farebox_collector.dialects.counting import Reading, counted, include_cache
+from farebox_collector.dialects.counting import Reading, counted, include_cache, number_of
 from farebox_collector.dialects.dialect import Attributes, Dialect
 from farebox_collector.dialects.providers import provider_of_model_id
 from farebox_collector.spans import Span
@@ -56,7 +56,7 @@ def _excludes_cache(attributes: Attributes, reading: Reading) -> bool:
     """Say whether the stated total counts cached tokens beside the input, or there are more of them than of it."""
     usage = reading.usage
     cached = (usage.cache_read_input_tokens or 0) + (usage.cache_write_total or 0)
-    total, _ = clamped_count(attributes.get(_TOTAL))
+    total, _ = clamped_count(number_of(attributes.get(_TOTAL)))
     if total is not None and total == (usage.total_tokens or 0) + cached:
         return True
     return cached > (usage.input_tokens or 0)

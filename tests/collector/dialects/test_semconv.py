@@ -298,3 +298,27 @@ def test_every_dialect_reads_only_what_is_kept() -> None:
         assert dialect.keys <= dialects.KEYS
         assert set(dialect.marks) <= set(dialects.MARKS)
         assert all(any(mark.decode() in key for key in dialect.keys) for mark in dialect.marks)
+
+
+def test_counts_may_be_written_as_texts() -> None:
+    event = read(
+        {
+            **MODEL,
+            "gen_ai.usage.input_tokens": "1000",
+            "gen_ai.usage.output_tokens": "7",
+            "gen_ai.usage.cache_read.input_tokens": "400",
+            "gen_ai.usage.cache_creation.input_tokens": "50",
+        }
+    )
+
+    assert event.tokens_source == "reported"
+    assert event.usage == Usage(
+        input_tokens=1000, output_tokens=7, cache_read_input_tokens=400, cache_write_input_tokens={"unsplit": 50}
+    )
+
+
+@pytest.mark.parametrize("count", ["", "many", "1.5", "-1", "1_000", "\u0663", "9" * 25, True, [], ["5"], 1.5])
+def test_what_is_no_count_is_none_and_says_so(count: AttributeValue) -> None:
+    event = read({**MODEL, "gen_ai.usage.input_tokens": count, "gen_ai.usage.output_tokens": 7})
+
+    assert (event.tokens_source, event.usage.input_tokens, event.usage.output_tokens) == ("clamped", 0, 7)
