@@ -14,6 +14,7 @@ from farebox_api.access import Books
 from farebox_api.auth import requires
 from farebox_api.bodies import read
 from farebox_api.catalog import Catalog
+from farebox_api.conditional import NOT_MODIFIED, IfNoneMatch, unless_held
 from farebox_api.errors import Fault, InvalidRequest, invalid_parameter
 from farebox_api.parameters import time_us
 from farebox_api.problems import problem_responses
@@ -109,15 +110,17 @@ def created(
     summary="One budget",
     tags=["budgets"],
     guards=[requires("budgets:read")],
-    responses=problem_responses(400, 401, 403, 404),
+    responses=NOT_MODIFIED | problem_responses(400, 401, 403, 404),
     sync_to_thread=True,
 )
-def shown(books: NamedDependency[SkipValidation[Books]], budget_id: Identity) -> Response[BudgetAnswer]:
+def shown(
+    books: NamedDependency[SkipValidation[Books]], budget_id: Identity, if_none_match: IfNoneMatch = None
+) -> Response[BudgetAnswer]:
     """Show one budget."""
     with books.reading() as (connection, scope):
         found = get_budget(connection, scope, budget_id)
         owners = slugs(connection, [found])
-    return with_etag(budget_answer(found, owners[found.org_id]))
+    return unless_held(with_etag(budget_answer(found, owners[found.org_id])), if_none_match)
 
 
 @patch(

@@ -11,6 +11,7 @@ from litestar.params import RawBody, SkipValidation
 from farebox_api.access import Books
 from farebox_api.auth import requires
 from farebox_api.bodies import read
+from farebox_api.conditional import NOT_MODIFIED, IfNoneMatch, unless_held
 from farebox_api.problems import problem_responses
 from farebox_api.routes.administration import (
     CURSORS,
@@ -95,15 +96,17 @@ def created(
     summary="One upstream",
     tags=["price administration"],
     guards=[requires("prices:read")],
-    responses=problem_responses(400, 401, 403, 404),
+    responses=NOT_MODIFIED | problem_responses(400, 401, 403, 404),
     sync_to_thread=True,
 )
-def shown(books: NamedDependency[SkipValidation[Books]], upstream_id: Identity) -> Response[UpstreamAnswer]:
+def shown(
+    books: NamedDependency[SkipValidation[Books]], upstream_id: Identity, if_none_match: IfNoneMatch = None
+) -> Response[UpstreamAnswer]:
     """Show one upstream."""
     with books.reading() as (connection, scope):
         found = get_upstream(connection, scope, upstream_id)
         owners = slugs(connection, [found])
-    return with_etag(upstream_answer(found, owners[found.org_id]))
+    return unless_held(with_etag(upstream_answer(found, owners[found.org_id])), if_none_match)
 
 
 @patch(

@@ -12,6 +12,7 @@ from litestar.params import QueryParameter, RawBody, SkipValidation
 from farebox_api.access import Books
 from farebox_api.auth import requires
 from farebox_api.bodies import read
+from farebox_api.conditional import NOT_MODIFIED, IfNoneMatch, unless_held
 from farebox_api.errors import Forbidden
 from farebox_api.idempotency import SHOWN_ONCE
 from farebox_api.problems import problem_responses
@@ -107,15 +108,17 @@ def created(
     summary="One webhook",
     tags=["webhooks"],
     guards=[requires("budgets:read")],
-    responses=problem_responses(400, 401, 403, 404),
+    responses=NOT_MODIFIED | problem_responses(400, 401, 403, 404),
     sync_to_thread=True,
 )
-def shown(books: NamedDependency[SkipValidation[Books]], webhook_id: Identity) -> Response[WebhookAnswer]:
+def shown(
+    books: NamedDependency[SkipValidation[Books]], webhook_id: Identity, if_none_match: IfNoneMatch = None
+) -> Response[WebhookAnswer]:
     """Show one webhook, without its secret."""
     with books.reading() as (connection, scope):
         found = get_webhook(connection, scope, webhook_id)
         owners = slugs(connection, [found])
-    return with_etag(webhook_answer(found, owners[found.org_id]))
+    return unless_held(with_etag(webhook_answer(found, owners[found.org_id])), if_none_match)
 
 
 @patch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -31,6 +31,9 @@ class StatementLineAnswer(msgspec.Struct, frozen=True, kw_only=True):
     list_cost: Money | None
 
 
+_SHOWN: Final = frozenset(StatementLineAnswer.__struct_fields__) - {"cost", "list_cost"}
+
+
 class StatementTotalAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What all lines of one currency come to."""
 
@@ -43,8 +46,8 @@ class StatementTotalAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class StatementAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A month of usage as the books stood at `as_of`.
 
-    `is_over`: the month had ended by then. `is_complete`: no row was unpriced or partly priced. `requests` counts the
-    calls of all lines, those without a currency among them.
+    `is_over`: the month had ended by then. `is_complete`: no row was unpriced or partly priced. `data_through` is the
+    end of the newest call in it. `requests` counts the calls of all lines, those without a currency among them.
     """
 
     organization: str
@@ -52,6 +55,7 @@ class StatementAnswer(msgspec.Struct, frozen=True, kw_only=True):
     as_of: Timestamp
     is_over: bool
     is_complete: bool
+    data_through: Timestamp | None
     requests: Count
     unpriced_rows: Count
     totals: Annotated[list[StatementTotalAnswer], Meta(description="One for each currency; they are never added.")]
@@ -68,6 +72,7 @@ def statement_answer(
         as_of=timestamp(as_of_us),
         is_over=is_over,
         is_complete=not any(line.billing_status in ("unpriced", "partial") for line in lines),
+        data_through=timestamp(max(line.newest_us for line in lines)) if lines else None,
         requests=sum(line.requests for line in lines),
         unpriced_rows=sum(line.requests for line in lines if line.billing_status == "unpriced"),
         totals=_totals(lines),
@@ -76,7 +81,7 @@ def statement_answer(
 
 
 def _line(line: StatementLine) -> StatementLineAnswer:
-    shown = {name: value for name, value in msgspec.structs.asdict(line).items() if not name.endswith("_pico")}
+    shown = {name: value for name, value in msgspec.structs.asdict(line).items() if name in _SHOWN}
     return StatementLineAnswer(**shown, cost=money(line.cost_pico), list_cost=money(line.list_cost_pico))
 
 

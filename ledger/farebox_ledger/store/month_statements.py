@@ -26,7 +26,7 @@ _PICO: Final = 1_000_000_000_000
 class StatementLine(msgspec.Struct, kw_only=True):
     """Rows of one provider, model, billing status and currency, suppressed ones left out.
 
-    Amounts are pico-units of the currency, None where no row has one.
+    Amounts are pico-units of the currency, None where no row has one. `newest_us` is the end of the newest call.
     """
 
     provider: str | None
@@ -42,6 +42,7 @@ class StatementLine(msgspec.Struct, kw_only=True):
     reasoning_output_tokens: int = 0
     cost_pico: int | None = None
     list_cost_pico: int | None = None
+    newest_us: int = 0
 
 
 def month_statement(
@@ -76,6 +77,7 @@ def _add(line: StatementLine, row: Record) -> None:
     requests = int(row["requests"])
     facts = {} if row["facts"] is None else msgspec.json.decode(row["facts"])
     line.requests += requests
+    line.newest_us = max(line.newest_us, int(row["newest_us"]))
     errors = requests * (facts["status"] == "error") if "status" in facts else int(row["errors"])
     line.errors += errors
     for name in TOKEN_COLUMNS:
@@ -106,7 +108,7 @@ def _sums(charge: str, facts: str) -> str:
     names = ", ".join(f"{charge}.{name}" for name in ("provider", "model", "billing_status", "currency"))
     tokens = ", ".join(f"COALESCE(SUM(r.{name}), 0) AS {name}" for name in TOKEN_COLUMNS)
     return (
-        f"SELECT {names}, {facts} AS facts, COUNT(*) AS requests, "
+        f"SELECT {names}, {facts} AS facts, COUNT(*) AS requests, MAX(r.occurred_at_us) AS newest_us, "
         f"SUM(CASE WHEN r.status = 'error' THEN 1 ELSE 0 END) AS errors, {tokens}, "
         f"{_amount(charge, 'cost')}, {_amount(charge, 'list_cost')}"
     )
