@@ -160,7 +160,7 @@ def _accounts(options: argparse.Namespace) -> None:
     if options.json:
         print_json([_account_answer(one.account) | {"balance": pico_text(one.balance_pico)} for one in balances])
     else:
-        titles = ("ID", "OWNER", "CURRENCY", "RATE", "BALANCE")
+        titles = ("ID", "OWNER", "CURRENCY", "RATE", "BALANCE", "WARNS AT")
         print_table(titles, [_account_cells(one) for one in balances])
 
 
@@ -344,7 +344,8 @@ def _transaction_answer(made: Transaction) -> dict[str, Any]:
 def _account_cells(balance: Balance) -> tuple[str, ...]:
     account = balance.account
     rate, has = decimal_text(account.rate), pico_text(balance.balance_pico)
-    return (account.account_id, _owner_text(account), account.currency, rate, has)
+    warns_at = "" if account.low_balance_pico is None else pico_text(account.low_balance_pico)
+    return (account.account_id, _owner_text(account), account.currency, rate, has, warns_at)
 
 
 def _owner_text(account: Account) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from farebox_ledger.commands.moments import moment
 from farebox_ledger.commands.opening import guarded, opened_database, print_json
 from farebox_ledger.errors import NotFound
 from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.key_uses import KeyUses
 from farebox_ledger.store.keys import KEY_SCOPES, KeyRecord, all_keys, create_key, revoke_key
 from farebox_ledger.store.organizations import (
     Organization,
@@ -68,7 +70,7 @@ def _keys_parser() -> argparse.ArgumentParser:
         "--scope", action="append", required=True, choices=KEY_SCOPES, help="what the key may do; may be repeated"
     )
     creating.add_argument("--name", help="a name to know the key by")
-    creating.add_argument("--expires-at", type=_moment, metavar="T", help="when it ends, RFC 3339 with offset (never)")
+    creating.add_argument("--expires-at", type=moment, metavar="T", help="when it ends, RFC 3339 with offset (never)")
     creating.set_defaults(run=_create_key)
 
     listing = commands.add_parser("list", help="list the keys, revoked ones among them")
@@ -124,11 +126,12 @@ def _list_keys(options: argparse.Namespace) -> None:
         if options.org is not None:
             scope = OrgScope(_organization(connection, options.org).org_id)
         found = all_keys(connection, scope)
+        used_us = KeyUses(engine).last_used_us([record.id for record in found])
     if options.json:
-        print_json([_key_answer(record) for record in found])
+        print_json([_key_answer(one) | {"last_used_at": _optional_time(used_us.get(one.id))} for one in found])
     else:
         _print_table(
-            ("ID", "PREFIX", "ORGANIZATION", "SCOPES", "CREATED", "STATE", "NAME"),
+            ("ID", "PREFIX", "ORGANIZATION", "SCOPES", "CREATED", "LAST USED", "STATE", "NAME"),
             [
                 (
                     record.id,
@@ -136,6 +139,7 @@ def _list_keys(options: argparse.Namespace) -> None:
                     record.org_slug or "(system)",
                     ",".join(record.scopes),
                     _time(record.created_at_us),
+                    _optional_time(used_us.get(record.id)) or "never",
                     _state(record),
                     record.name or "",
                 )
@@ -176,8 +180,8 @@ def _key_answer(record: KeyRecord) -> dict[str, Any]:
         "name": record.name,
         "scopes": list(record.scopes),
         "created_at": _time(record.created_at_us),
-        "expires_at": None if record.expires_at_us is None else _time(record.expires_at_us),
-        "revoked_at": None if record.revoked_at_us is None else _time(record.revoked_at_us),
+        "expires_at": _optional_time(record.expires_at_us),
+        "revoked_at": _optional_time(record.revoked_at_us),
     }
 
 
@@ -187,16 +191,12 @@ def _state(record: KeyRecord) -> str:
     return "active" if record.is_active(int(datetime.now(UTC).timestamp() * 1_000_000)) else "expired"
 
 
-def _moment(text: str) -> int:
-    """Read a time for argparse: RFC 3339 with an offset, as microseconds since 1970 in UTC."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset; expected such as 2027-01-01T00:00:00Z")
-    return int(moment.timestamp()) * 1_000_000
-
-
 def _time(time_us: int) -> str:
     return datetime.fromtimestamp(time_us // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _optional_time(time_us: int | None) -> str | None:
+    return None if time_us is None else _time(time_us)
 
 
 def _print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

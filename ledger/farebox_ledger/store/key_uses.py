@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from farebox_ledger.errors import DatabaseNotReady
 from farebox_ledger.store.engine import is_sqlite, transaction
 from farebox_ledger.store.scope import AllOrganizations
-from farebox_ledger.store.statements import marks
+from farebox_ledger.store.statements import chunks, marks
 
 NOTED_EVERY_US: Final = 60_000_000
 """How often one process notes the use of one key."""
@@ -61,7 +61,7 @@ class KeyUses:
 
     def last_used_us(self, key_ids: Collection[str]) -> dict[str, int]:
         """Answer when keys were last used; those that never were, or not since they are noted, are left out."""
-        return dict(self._read(sorted(key_ids))) if key_ids else {}
+        return {key_id: used_us for part in chunks(sorted(key_ids)) for key_id, used_us in self._read(part)}
 
     def _write(self, notes: list[_Note]) -> None:
         if not is_sqlite(self._engine):
@@ -72,7 +72,7 @@ class KeyUses:
             connection.execute("PRAGMA synchronous = OFF")
             connection.executemany(_NOTE, notes)
 
-    def _read(self, key_ids: list[str]) -> list[tuple[str, int]]:
+    def _read(self, key_ids: Sequence[str]) -> list[tuple[str, int]]:
         if not is_sqlite(self._engine):
             asked = text(f"{_READ} :ids").bindparams(bindparam("ids", key_ids, expanding=True))
             with transaction(self._engine, AllOrganizations()) as connection:

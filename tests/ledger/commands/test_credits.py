@@ -91,6 +91,9 @@ def test_what_is_printed_for_people(said: Said) -> None:
     assert said.text("balance").splitlines() == ["organization: 2.5 credits (USD)", "  grant  2.5"]
     assert said.text("transactions").splitlines()[1].endswith("grant  2.5     welcome")
     assert said.text("accounts").splitlines()[1].split()[1:] == ["organization", "USD", "1", "2.5"]
+    said.text("warn", "0.5")
+    titles, account = (line.split("  ") for line in said.text("accounts").splitlines())
+    assert (titles[-1], account[-1]) == ("WARNS AT", "0.5")
 
 
 def test_a_balance_of_another_day(said: Said) -> None:

@@ -6,7 +6,8 @@ from sqlalchemy import Engine
 
 from farebox_ledger.commands.organizations import keys, orgs
 from farebox_ledger.store.engine import open_engine, transaction
-from farebox_ledger.store.keys import hash_key, key_by_hash
+from farebox_ledger.store.key_uses import KeyUses
+from farebox_ledger.store.keys import all_keys, hash_key, key_by_hash
 from farebox_ledger.store.scope import AllOrganizations
 
 
@@ -92,6 +93,25 @@ def test_the_keys_of_one_organization_are_listed(capsys: pytest.CaptureFixture[s
     assert [one["org"] for one in found] == ["acme"]
 
 
+def test_a_list_of_keys_says_when_each_was_last_used(capsys: pytest.CaptureFixture[str], database: str) -> None:
+    for scope in ("ingest", "admin"):
+        keys(["create", "--system", "--scope", scope])
+    capsys.readouterr()
+    engine = open_engine(database)
+    with transaction(engine, AllOrganizations()) as connection:
+        used = all_keys(connection, AllOrganizations())[1]
+    KeyUses(engine, now_us=lambda: 1_772_000_000_000_000).note([used.id])
+    engine.dispose()
+
+    keys(["list", "--json"])
+    found = answer(capsys)
+    assert isinstance(found, list)
+    assert [one["last_used_at"] for one in found] == [None, "2026-02-25T06:13:20Z"]
+    keys(["list"])
+    shown = capsys.readouterr().out.splitlines()
+    assert ("never" in shown[1], "2026-02-25T06:13:20Z" in shown[2]) == (True, True)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -109,6 +129,13 @@ def test_wrong_use_is_exit_code_2(arguments: list[str]) -> None:
         keys(arguments)
 
     assert ended.value.code == 2
+
+
+def test_a_time_that_cannot_be_read_is_answered_with_one_that_can(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        keys(["create", "--system", "--scope", "admin", "--expires-at", "soon"])
+
+    assert "'soon': expected RFC 3339 with an offset, such as 2026-11-01T00:00:00Z" in capsys.readouterr().err
 
 
 def test_a_key_for_an_organization_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
