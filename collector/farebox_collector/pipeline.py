@@ -25,7 +25,7 @@ from farebox_ledger.store.scope import AllOrganizations
 
 logger = logging.getLogger(__name__)
 
-MAX_SPANS: Final = 500
+MAX_SPANS: Final = 512
 """Spans in one transaction, about: PostgreSQL locks each trace, and while SQLite is written all others wait."""
 MAX_CRASHES: Final = 3
 IDLE_S: Final = 1.0

@@ -159,7 +159,7 @@ def test_a_large_request_is_split_into_batches_that_can_be_booked(spool: Spool) 
 
     batches = spool.read(0, 10_000)
 
-    assert [len(batch.spans) for batch in batches] == [500, 500, 251]
+    assert [len(batch.spans) for batch in batches] == [512, 512, 227]
 
 
 def test_what_does_not_fit_in_memory_is_read_from_the_file(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:

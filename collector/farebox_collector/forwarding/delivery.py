@@ -28,7 +28,7 @@ from farebox_collector.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
 
-MAX_SPANS: Final = 500
+MAX_SPANS: Final = 512
 """Spans in one request to the gateway, about, which books as many in one transaction."""
 MAX_SPLITS: Final = 200
 """A batch in which so many spans are refused is set aside in the pieces found so far."""

@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 MAX_GROUP: Final = 512
 """Requests in one commit; more wait for the next."""
-MAX_BATCH_SPANS: Final = 500
+MAX_BATCH_SPANS: Final = 512
+"""What OpenTelemetry's exporters send at once: a few less would leave a dozen spans to a transaction of their own."""
 MAX_RECENT_BYTES: Final = 2**20
 """Batches handed to the pipeline in memory, as written bytes; what is beyond is read back from the file."""
 MAX_QUARANTINE_ROWS: Final = 10_000
