@@ -349,6 +349,13 @@ ROLLUP_DIMENSIONS: Final = ("project", "provider", "model", "service", "category
 """The dimensions of the day and quarter rollups, besides organization and time; '' stands for none."""
 
 
+_HALF_FULL: Final = {"fillfactor": 50}
+"""Each booking updates many rows of a rollup, often all of a page: there is room for the new ones beside the old.
+
+On a full page they would go to another one, with a new entry in the index, and the table would grow with each booking.
+"""
+
+
 def _measures() -> list[Column[Any]]:
     amounts = [f"{amount}_{part}" for amount in AMOUNTS for part in ("units", "pico")]
     return [required(name, Big, default="0") for name in (*MEASURES, *amounts)]
@@ -364,6 +371,7 @@ def _rollup(name: str, time: Column[Any], dimensions: tuple[str, ...]) -> Table:
         *(key(dimension, Text) for dimension in dimensions),
         key("writer_slot", Integer),
         *_measures(),
+        postgresql_with=_HALF_FULL,
         **_KEYED,
     )
 

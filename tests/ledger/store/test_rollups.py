@@ -104,6 +104,16 @@ def test_sums_carry_from_pico_into_units(engine: Engine) -> None:
     assert (units, pico) == (2, 999_999_999_997)
 
 
+def test_bookings_do_not_let_the_sums_of_a_day_grow_on_the_disk(postgres_engine: Engine) -> None:
+    sizes = []
+    for batch in range(12):
+        write(postgres_engine, *(booking(100 * batch + user, user=f"user-{user}") for user in range(60)))
+        with transaction(postgres_engine, EVERYBODY) as connection:
+            sizes.append(connection.scalar(text("SELECT pg_relation_size('rollup_day_by')")))
+
+    assert sizes[-1] == sizes[2]
+
+
 @pytest.mark.parametrize("name", ['"', "\\", "a\\", "{b", "b}", "a,b", "NULL", " ", "'", "%s", "line\nbreak", "ş…🙂"])
 def test_a_name_is_summed_under_itself_whatever_it_is_made_of(engine: Engine, name: str) -> None:
     write(engine, booking(1, project=name, user=name, service="plain"), booking(2, project="plain", user="plain"))

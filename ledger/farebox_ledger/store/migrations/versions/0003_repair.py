@@ -18,6 +18,8 @@ WAITING: Final = "status IN ('queued', 'running')"
 
 TABLES: Final = ("ignored_groups", "jobs", "rollup_day_reason")
 
+ROLLUPS: Final = ("rollup_day", "rollup_quarter", "rollup_day_by", "rollup_day_reason")
+
 INDEXES: Final = {
     "ix_usage_rows_unsettled": ["org_id", "occurred_at_us", "usage_id"],
     "ix_usage_rows_group": ["org_id", "provider", "model", "reason", "billing_status", "occurred_at_us"],
@@ -95,6 +97,9 @@ def upgrade() -> None:
         for name, rows in STATISTICS.items():
             op.execute(f"INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('usage_rows', '{name}', '{rows}')")
         op.execute("ANALYZE sqlite_schema")  # lets this connection read them, as others do when they open
+    else:
+        for table in ROLLUPS:
+            op.execute(f"ALTER TABLE {table} SET (fillfactor = 50)")
     fill_rollup()
 
 
@@ -103,6 +108,9 @@ def downgrade() -> None:
         op.drop_index(name, table_name="usage_rows")
     for table in TABLES:
         op.drop_table(table)
+    if op.get_bind().dialect.name == "postgresql":
+        for table in set(ROLLUPS) - set(TABLES):
+            op.execute(f"ALTER TABLE {table} RESET (fillfactor)")
 
 
 def create_tables() -> None:
