@@ -64,8 +64,18 @@ _WRITER_LOCK: Final = 0x6661_7265_626F_7802
 
 _ALL_COLUMNS: Final = quoted(column.name for column in usage_rows.columns)
 
+_ROWS_OF_TRACES: Final = (
+    f"SELECT {_ALL_COLUMNS} FROM unnest(%s::bigint[], %s::bytea[]) AS asked (org, trace) CROSS JOIN LATERAL "
+    "(SELECT * FROM usage_rows WHERE org_id = asked.org AND trace_id = asked.trace OFFSET 0) AS found "
+    "WHERE day BETWEEN %s AND %s"
+)
+"""OFFSET 0 keeps the days out of the look-up: few days are walked more cheaply than many traces are looked up, thinks
+a planner that has no statistics."""
+
 _Incoming: TypeAlias = dict[tuple[int, bytes], RowValues]
 _TraceKey: TypeAlias = tuple[int, int, bytes]
+_TraceDays: TypeAlias = dict[tuple[int, bytes], set[int]]
+"""Days by organization and trace id."""
 
 
 class Booking(msgspec.Struct):
@@ -129,8 +139,8 @@ def lock_traces(connection: Connection, scope: Scope, traces: Iterable[tuple[int
     """Let nobody else decide about these traces (organization, trace id) until the transaction ends.
 
     On SQLite the write transaction itself is that lock. On PostgreSQL each trace hashes to one of 2**20 advisory
-    locks, taken in ascending order; the server's lock table holds some 6,400 by default, so keep batches below 1,000
-    traces.
+    locks, taken in ascending order; the server's lock table holds some 6,400 by default, so keep batches to some
+    1,000 traces.
     """
     if is_sqlite(connection):
         return
@@ -149,17 +159,13 @@ def booked_events(connection: Connection, scope: Scope, traces: Collection[_Trac
 
     Rows of the day before and the day after are among them, rows further away are not.
     """
-    days: dict[tuple[int, bytes], set[int]] = defaultdict(set)
+    days: _TraceDays = defaultdict(set)
     for org_id, day, trace_id in traces:
         require(scope, org_id)
         days[org_id, trace_id].update(nearby_days(day))
-    found = []
-    for org_id, trace_ids in _by_organization(days):
-        span = [day for trace_id in trace_ids for day in days[org_id, trace_id]]
-        for part in chunks(trace_ids):
-            rows = _rows_of_traces(connection, org_id, part, min(span), max(span))
-            found += [_booked(row) for row in rows if row["day"] in days[org_id, bytes(row["trace_id"])]]
-    return sorted(found, key=lambda booked: (booked.event.org_id, booked.day, booked.event.usage_id))
+    rows_of = _rows_of_traces_on_sqlite if is_sqlite(connection) else _rows_of_traces
+    rows = [row for row in rows_of(connection, days) if row["day"] in days[row["org_id"], bytes(row["trace_id"])]]
+    return sorted(map(_booked, rows), key=lambda booked: (booked.event.org_id, booked.day, booked.event.usage_id))
 
 
 def seen_batches(connection: Connection, collector_id: str, batch_ids: Collection[int]) -> set[int]:
@@ -303,19 +309,45 @@ def _insert_statement(database: str) -> str:
     return f"INSERT INTO usage_rows ({quoted(BOOKED_COLUMNS)}) VALUES ({values}) ON CONFLICT DO NOTHING"
 
 
-def _rows_of_traces(
-    connection: Connection, org_id: int, trace_ids: Sequence[bytes], first_day: int, last_day: int
-) -> Iterable[Record]:
-    database = connection.dialect.name
-    is_asked, asked = among("trace_id", trace_ids, database)
-    # For 256 traces and more SQLite thinks it cheaper to walk all rows of the organization's days.
-    index = "INDEXED BY ix_usage_rows_trace " if is_sqlite(connection) else ""
-    found = connection.exec_driver_sql(
-        f"SELECT {_ALL_COLUMNS} FROM usage_rows {index}WHERE org_id = {marks(1, database)} AND {is_asked} "
-        f"AND day BETWEEN {marks(1, database)} AND {marks(1, database)}",
-        (org_id, *asked, first_day, last_day),
-    )
-    return found.mappings()
+def _rows_of_traces(connection: Connection, days: _TraceDays) -> Iterator[Record]:
+    """Look up the traces of all organizations at once on PostgreSQL, each of them in the index of traces."""
+    for part in chunks(sorted(days)):
+        org_ids, trace_ids = zip(*part, strict=True)
+        around = [day for key in part for day in days[key]]
+        with _planned_anew(connection):
+            found = connection.exec_driver_sql(
+                _ROWS_OF_TRACES, (list(org_ids), list(trace_ids), min(around), max(around))
+            )
+        yield from found.mappings()
+
+
+@contextmanager
+def _planned_anew(connection: Connection) -> Iterator[None]:
+    """Let PostgreSQL plan a block's statements for the tables as they are now.
+
+    The driver has statements prepared that come again, and a plan that was made while a table was all but empty stays
+    until its statistics are gathered: for the first minute of a busy installation.
+    """
+    driver = cast(Any, connection.connection.driver_connection)
+    threshold, driver.prepare_threshold = driver.prepare_threshold, None
+    try:
+        yield
+    finally:
+        driver.prepare_threshold = threshold
+
+
+def _rows_of_traces_on_sqlite(connection: Connection, days: _TraceDays) -> Iterator[Record]:
+    for org_id, trace_ids in _by_organization(days):
+        span = [day for trace_id in trace_ids for day in days[org_id, trace_id]]
+        for part in chunks(trace_ids):
+            is_asked, asked = among("trace_id", part, "sqlite")
+            # For 256 traces and more SQLite thinks it cheaper to walk all rows of the organization's days.
+            found = connection.exec_driver_sql(
+                f"SELECT {_ALL_COLUMNS} FROM usage_rows INDEXED BY ix_usage_rows_trace "
+                f"WHERE org_id = ? AND {is_asked} AND day BETWEEN ? AND ?",
+                (org_id, *asked, min(span), max(span)),
+            )
+            yield from found.mappings()
 
 
 def _by_organization(traces: Iterable[tuple[int, bytes]]) -> list[tuple[int, list[bytes]]]:
