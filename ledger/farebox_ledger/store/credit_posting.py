@@ -255,4 +255,4 @@ def _insert_statement(table: Table, database: str) -> str:
     names = quoted(column.name for column in table.columns)
     if database == "sqlite":
         return f"INSERT INTO {table.name} ({names}) VALUES ({marks(len(table.columns), database)})"
-    return f"INSERT INTO {table.name} ({names}) SELECT * FROM {unnested(table.columns)}"
+    return f"INSERT INTO {table.name} ({names}) {unnested(table.columns)}"

@@ -240,7 +240,7 @@ def _upsert_statement(table: Table, database: str, added: tuple[str, ...]) -> st
     names = [*keys, *changes]
     rows = f"VALUES ({marks(len(names), database)})"
     if database != "sqlite":
-        rows = f"SELECT * FROM {unnested(table.c[name] for name in names)}"
+        rows = unnested(table.c[name] for name in names)
     changed = ", ".join(f"{name} = {value}" for name, value in changes.items())
     return f"INSERT INTO {table.name} ({quoted(names)}) {rows} ON CONFLICT ({quoted(keys)}) DO UPDATE SET {changed}"
 

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, Select, Text, select
 from sqlalchemy.sql.schema import Table
 
-PROBE_SIZE: Final = 500
+PROBE_SIZE: Final = 512
 """The most values that one statement looks up; SQLite's planner and PostgreSQL's parser stay quick."""
 
 _Item = TypeVar("_Item")
@@ -36,9 +36,13 @@ def quoted(names: Iterable[str]) -> str:
 
 
 def unnested(columns: Iterable[Column[Any]]) -> str:
-    """Write for PostgreSQL the rows that arrays hold, one array for each of these columns."""
+    """Write for PostgreSQL the rows that arrays hold, one array for each of these columns.
+
+    Where arrays are a SELECT's columns the server takes them apart side by side; in FROM it would first lay each of
+    them out as a table of its own.
+    """
     kinds = {BigInteger: "bigint", Integer: "int", LargeBinary: "bytea", Text: "text"}
-    return f"unnest({', '.join(f'%s::{kinds[type(column.type)]}[]' for column in columns)})"
+    return f"SELECT {', '.join(f'unnest(%s::{kinds[type(column.type)]}[])' for column in columns)}"
 
 
 def array_text(items: Sequence[Any]) -> str:
