@@ -22,13 +22,13 @@ from farebox_ledger.catalog import Disagreement, compare
 from farebox_ledger.commands.opening import opened_database, print_json
 from farebox_ledger.commands.price_administration import add_administration_commands
 from farebox_ledger.commands.price_syncs import add_sync_commands
-from farebox_ledger.errors import LedgerError
+from farebox_ledger.errors import InvalidInput, LedgerError, NotFound
 from farebox_ledger.pricing import Match, NoMatch, Price, PriceBook, PricingRequest, Rates, canonical_provider
 from farebox_ledger.pricing.price import ARCHIVE, price_status
 from farebox_ledger.pricing.quoting import QuoteError, encode_quote, quote_line
 from farebox_ledger.pricing.rates import STANDARD
 from farebox_ledger.store.engine import transaction
-from farebox_ledger.store.organizations import organizations_by_id
+from farebox_ledger.store.organizations import organization_by_slug, organizations_by_id
 from farebox_ledger.store.prices import ensure_shipped_prices, list_prices, load_book
 from farebox_ledger.store.scope import AllOrganizations
 from farebox_ledger.usage import Usage, org_id_of
@@ -122,6 +122,7 @@ def _resolve(options: argparse.Namespace) -> int:
         region=options.region,
     )
     with opened_database() as engine:
+        _refuse_unknown_organization(engine, options.org)
         answer = _load(engine).resolve(request)
     if options.json:
         print_json(_shown(answer))
@@ -130,13 +131,25 @@ def _resolve(options: argparse.Namespace) -> int:
     return 0 if isinstance(answer, Match) else 1
 
 
+def _refuse_unknown_organization(engine: Engine, slug: str | None) -> None:
+    """Stop at a slug that nobody has: everybody's prices would pass for that organization's own."""
+    if slug is None:
+        return
+    with transaction(engine, AllOrganizations()) as connection:
+        if organization_by_slug(connection, slug) is None:
+            raise NotFound("organization", slug)
+
+
 def _quote(options: argparse.Namespace) -> int:
     with opened_database() as engine:
         book = _load(engine)
     if options.file == "-":
         return _quote_lines(book, sys.stdin.buffer, sys.stdout.buffer, at_once=True)
-    with Path(options.file).open("rb") as lines:
-        return _quote_lines(book, lines, sys.stdout.buffer)
+    try:
+        with Path(options.file).open("rb") as lines:
+            return _quote_lines(book, lines, sys.stdout.buffer)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InvalidInput("FILE", f"{options.file} cannot be read: {error.strerror}") from error
 
 
 def _quote_lines(book: PriceBook, lines: Iterable[bytes], output: IO[bytes], *, at_once: bool = False) -> int:

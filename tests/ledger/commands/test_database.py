@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -47,3 +48,17 @@ def test_a_database_that_cannot_be_used_is_one_line_that_names_the_cure(
     assert message in printed
     assert "secret" not in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_a_file_that_holds_no_database_is_one_line_that_names_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("buy milk\n")
+    monkeypatch.setenv("FAREBOX_DATABASE_URL", f"sqlite:///{tmp_path}/notes.txt")
+
+    assert migrate([]) == 1
+
+    assert capsys.readouterr().err == (
+        f"farebox migrate: sqlite:///{tmp_path}/notes.txt cannot be used (file is not a database): "
+        "check FAREBOX_DATABASE_URL\n"
+    )

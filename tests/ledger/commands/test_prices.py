@@ -93,9 +93,11 @@ def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert prices(["quote", "no-such-file.jsonl"]) == 1
+    assert prices(["quote", "/no/such/file"]) == 1
 
-    assert "no-such-file.jsonl" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "farebox prices: FILE: /no/such/file cannot be read: No such file or directory\n"
+    )
 
 
 def test_resolve_shows_the_price_and_how_it_was_found(capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +115,13 @@ def test_resolve_says_why_a_model_has_no_price(capsys: pytest.CaptureFixture[str
 
     answer = json.loads(capsys.readouterr().out)
     assert (answer["reason"], answer["tried"]) == ("unknown_model", ["openai/my-gpt-4o-proxy (exact)"])
+
+
+def test_resolve_for_an_organization_that_is_not_there_shows_no_price(capsys: pytest.CaptureFixture[str]) -> None:
+    assert prices(["resolve", "openai", "gpt-4o", "--org", "nobody"]) == 1
+
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "farebox prices: organization 'nobody' does not exist\n")
 
 
 def test_resolve_without_a_provider_asks_for_the_models_maker(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from sqlalchemy import Connection, Engine, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady
 from farebox_ledger.store.engine import URL_VARIABLE, first_line, is_sqlite, owner_transaction, redacted, release_role
@@ -142,7 +142,10 @@ def _locked(engine: Engine) -> Iterator[Connection]:
 def _reached(engine: Engine) -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
+    except DatabaseError as error:
+        # SQLite says of a file that holds no database a DatabaseError of no kind; other kinds are faults of our own.
+        if type(error) not in (DatabaseError, OperationalError):
+            raise
         raise DatabaseNotReady(
             f"{redacted(engine.url)} cannot be used ({first_line(error)}): check FAREBOX_DATABASE_URL"
         ) from error
