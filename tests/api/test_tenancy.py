@@ -16,9 +16,10 @@ from farebox_ledger.price_sync import sync_prices
 from farebox_ledger.store.budgets import get_budget
 from farebox_ledger.store.engine import transaction
 from tests.api.conftest import Api, bearer
-from tests.api.test_quarantine import EVERYBODY, set_aside, span
+from tests.api.test_quarantine import EVERYBODY, set_aside
 from tests.fakes.catalog_server import catalog_server
 from tests.ledger.budgets.making import book_all, cost
+from tests.ledger.store.quarantined import span
 from tests.ledger.test_price_sync import MODELS, entry
 
 MARK: Final = "only-of-acme"

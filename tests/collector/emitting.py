@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 Value: TypeAlias = str | bool | int | float | list[str]
 
@@ -60,11 +61,11 @@ def protobuf(*spans: Emitted, resource: Mapping[str, Value] | None = None) -> by
         span.trace_id, span.span_id = emitted.trace_id, emitted.span_id
         if emitted.parent is not None:
             span.parent_span_id = emitted.parent.to_bytes(8, "big")
-        span.name, span.kind = emitted.name, emitted.kind
+        span.name, span.kind = emitted.name, Span.SpanKind.ValueType(emitted.kind)
         span.start_time_unix_nano = max(0, emitted.end_ns - emitted.duration_ns)
         span.end_time_unix_nano = emitted.end_ns
         span.attributes.extend(key_value(key, value) for key, value in emitted.attributes.items())
-        span.status.code, span.status.message = emitted.status, emitted.message
+        span.status.code, span.status.message = Status.StatusCode.ValueType(emitted.status), emitted.message
     return request.SerializeToString()
 
 

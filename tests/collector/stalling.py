@@ -59,7 +59,8 @@ class Stalling:
         self.is_ended |= not received
         self._received += received
         while len(self._received) >= 9 and len(self._received) >= (end := 9 + int.from_bytes(self._received[:3])):
-            self._take(*self._received[3:5], int.from_bytes(self._received[5:9]), self._received[9:end])
+            kind, flags = self._received[3:5]
+            self._take(kind, flags, int.from_bytes(self._received[5:9]), self._received[9:end])
             self._received = self._received[end:]
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytes) -> None:

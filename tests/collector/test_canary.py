@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from sqlalchemy import Engine
 
-from tests.collector.emitting import CALL, Emitted, json_span, protobuf
+from tests.collector.emitting import CALL, Emitted, Value, json_span, protobuf
 from tests.collector.running import JSON, Child, rows
 
 MARKER = "c4n4ry-7f3a9e"
@@ -92,7 +92,7 @@ def foreign_dialects() -> bytes:
     """A call of each dialect with content under the keys where its emitter writes it."""
     usage = json.dumps({"input": 5, "output": 2})
     response = json.dumps({"id": "chatcmpl-1", "model": MARKER, "object": "response", "output": [{"text": MARKER}]})
-    emitted = {
+    emitted: dict[str, dict[str, Value]] = {
         "openinference.instrumentation.openai": {"openinference.span.kind": "LLM", "llm.model_name": "m",
                                                  "llm.invocation_parameters": MARKER, "llm.tools.0.tool": MARKER,
                                                  "output.value": response},

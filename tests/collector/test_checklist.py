@@ -285,14 +285,14 @@ def test_point_21_the_hint_is_two_seconds_less_a_tenth(full: Running) -> None:
 
 def test_point_22_an_unknown_method_is_unimplemented(server: Running) -> None:
     with grpc.insecure_channel(server.grpc_address) as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Import")(b"", timeout=20)
+        channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Import", None, None)(b"", timeout=20)
 
     assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_point_23_thirty_two_calls_are_in_flight_at_once(server: Running) -> None:
     with grpc.insecure_channel(server.grpc_address) as channel:
-        method = channel.unary_unary(EXPORT)
+        method = channel.unary_unary(EXPORT, None, None)
         answers = [method.future(protobuf(fresh()), timeout=20) for _ in range(32)]
         assert [answer.result() for answer in answers] == [b""] * 32
 
@@ -468,7 +468,7 @@ def test_point_50_enums_are_integers_and_names_are_no_fault(server: Running) -> 
 
 
 def test_point_51_unknown_fields_are_ignored_at_every_level(server: Running) -> None:
-    new = {"new": {"deep": [1, "two", None]}}
+    new: dict[str, Any] = {"new": {"deep": [1, "two", None]}}
     span = json_span(fresh())
     span["attributes"] = [{**item, **new, "value": {**item["value"], **new}} for item in span["attributes"]]
     span["status"] |= new

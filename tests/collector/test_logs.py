@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from tests.collector.dialects.test_agent_logs import CLAUDE, CODEX, CODEX_SCOPE, as_json, protobuf
-from tests.collector.emitting import calls
+from tests.collector.emitting import Value, calls
 from tests.collector.running import JSON, Running, rows
 
 LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
@@ -18,7 +18,7 @@ LOGS = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 def over_grpc(collector: Running, body: bytes) -> bytes:
     with grpc.insecure_channel(collector.grpc_address) as channel:
-        answer: bytes = channel.unary_unary(LOGS)(body, timeout=20)
+        answer: bytes = channel.unary_unary(LOGS, None, None)(body, timeout=20)
     return answer
 
 
@@ -33,7 +33,7 @@ def test_records_of_agents_become_rows(
     collector: Running, sqlite_engine: Engine, send: Callable[[Running, bytes], bytes]
 ) -> None:
     now_us = time.time_ns() // 1000
-    prompt = {"event.name": "user_prompt", "prompt": "secret"}
+    prompt: dict[str, Value] = {"event.name": "user_prompt", "prompt": "secret"}
 
     assert send(collector, protobuf(CLAUDE, prompt, end_us=now_us)) == b""
     assert send(collector, protobuf(CODEX, scope=CODEX_SCOPE, end_us=now_us)) == b""

@@ -24,7 +24,7 @@ def test_bombs_are_refused_within_bounded_memory(tmp_path: Path, sqlite_url: str
         assert http.post(bomb, content_encoding="gzip").status == 413
     after_http = peak_mib(child.process.pid)
     with grpc.insecure_channel(child.grpc_address) as channel:
-        method = channel.unary_unary(EXPORT)
+        method = channel.unary_unary(EXPORT, None, None)
         after_grpc = []
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as caught:
@@ -46,7 +46,7 @@ def test_what_came_over_grpc_is_not_held_beyond_its_call(tmp_path: Path) -> None
     http = child.started()
     body = protobuf(Emitted(1, {**CALL, "prompt": "x" * 20 * 2**20}))
     with grpc.insecure_channel(child.grpc_address) as channel:
-        method = channel.unary_unary(EXPORT)
+        method = channel.unary_unary(EXPORT, None, None)
         for _ in range(3):
             method(body, timeout=60)
         before = peak_mib(child.process.pid)
@@ -75,7 +75,7 @@ def test_slow_messages_take_bounded_memory_and_hold_up_nobody(tmp_path: Path) ->
     slow = stalled(child.grpc_address, 100, 4 * 2**20, seconds=8)
     after = peak_mib(child.process.pid)
     with grpc.insecure_channel(child.grpc_address) as channel:
-        assert channel.unary_unary(EXPORT)(calls([1]), timeout=5) == b""
+        assert channel.unary_unary(EXPORT, None, None)(calls([1]), timeout=5) == b""
     assert http.post(calls([2])).status == 200
     given_up = sum(call.is_ended for call in slow)
     for call in slow:

@@ -12,10 +12,10 @@ from sqlalchemy import Engine, make_url, text
 from farebox_collector.errors import SpoolInUse
 from farebox_ledger.store.engine import open_engine, owner_transaction
 from farebox_ledger.store.migrations import schema_state
-from tests.collector.emitting import CALL, Emitted, calls, protobuf
+from tests.collector.emitting import CALL, Emitted, Value, calls, protobuf
 from tests.collector.running import Child, Running, config_for, rows, running, wait_for
 
-CONTAINER = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "helper"}
+CONTAINER: dict[str, Value] = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "helper"}
 INPUT, OUTPUT = "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"
 STREAM = "gen_ai.request.stream"
 FAILED = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini"}
@@ -91,7 +91,7 @@ def test_a_failed_call_is_not_billable_without_usage_and_billed_with_it(
 
 
 def test_a_container_that_comes_later_is_covered_by_its_call(booked: Running, engine: Engine) -> None:
-    usage = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
+    usage: dict[str, Value] = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
     booked.http.post(protobuf(Emitted(2, trace=7, parent=1)))
     booked.wait_until_booked()
     booked.http.post(protobuf(Emitted(1, CONTAINER | usage, trace=7)))
@@ -105,7 +105,7 @@ def test_a_container_that_comes_later_is_covered_by_its_call(booked: Running, en
 
 
 def test_a_call_that_comes_later_changes_the_charge_of_its_container(booked: Running, engine: Engine) -> None:
-    usage = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
+    usage: dict[str, Value] = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
     booked.http.post(protobuf(Emitted(1, CONTAINER | usage, trace=7)))
     booked.wait_until_booked()
     assert rows(engine, "billing_status", "reason") == [("unpriced", "aggregate_only")]

@@ -72,9 +72,13 @@ class Grpc(Wire):
         metadata = () if key is None else (("authorization", f"Bearer {key}"),)
         with grpc.insecure_channel(self.collector.grpc_address) as channel:
             try:
-                answer = channel.unary_unary(method)(body, timeout=20, compression=compression, metadata=metadata)
+                answer = channel.unary_unary(method, None, None)(
+                    body, timeout=20, compression=compression, metadata=metadata
+                )
             except grpc.RpcError as error:
-                trailers = tuple((name, value) for name, value in error.trailing_metadata() or () if "-bin" in name)
+                trailers = tuple(
+                    (item.key, item.value) for item in error.trailing_metadata() or () if "-bin" in item.key
+                )
                 return Said(_NAMES[error.code()], 0, error.details() or "", b"", trailers)
         return _read(bytes(answer))
 
@@ -98,7 +102,7 @@ class HttpProtobuf(Wire):
         return _read(body)
 
     def error(self, body: bytes) -> str:
-        return Status.FromString(body).message
+        return str(Status.FromString(body).message)
 
 
 class HttpJson(HttpProtobuf):

@@ -6,6 +6,8 @@ import contextlib
 
 import anthropic
 import openai
+from anthropic.types import MessageParam
+from openai.types.chat import ChatCompletionUserMessageParam
 
 import farebox
 
@@ -19,7 +21,7 @@ def main() -> None:
 
 def ask_openai() -> None:
     client = openai.OpenAI(max_retries=0)
-    messages = [{"role": "user", "content": "Where is my parcel?"}]
+    messages: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Where is my parcel?"}]
     client.chat.completions.create(model="gpt-4o-mini", messages=messages)
     for _ in client.chat.completions.create(model="gpt-4o-mini", messages=messages, stream=True):
         pass
@@ -31,7 +33,7 @@ def ask_openai() -> None:
 
 def ask_anthropic() -> None:
     client = anthropic.Anthropic(max_retries=0)
-    messages = [{"role": "user", "content": "Summarize the day."}]
+    messages: list[MessageParam] = [{"role": "user", "content": "Summarize the day."}]
     client.messages.create(model="claude-sonnet-4-5", max_tokens=300, messages=messages)
     with client.messages.stream(model="claude-sonnet-4-5", max_tokens=300, messages=messages) as stream:
         stream.get_final_message()

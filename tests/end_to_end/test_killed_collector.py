@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.end_to_end.line import Organization, running_farebox, start_farebox
 
@@ -21,7 +22,7 @@ def one_call(number: int) -> bytes:
     request = ExportTraceServiceRequest()
     span = request.resource_spans.add().scope_spans.add().spans.add()
     span.trace_id, span.span_id = number.to_bytes(16, "big"), number.to_bytes(8, "big")
-    span.kind = 3
+    span.kind = Span.SPAN_KIND_CLIENT
     span.end_time_unix_nano = time.time_ns()
     span.start_time_unix_nano = span.end_time_unix_nano - 1_000_000_000
     texts = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o-mini"}

@@ -29,7 +29,7 @@ def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / "bin" / "python"  # an environment that uv has made has no pip
-    build = [python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    build = [str(python), "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, timeout=300)
     (wheel,) = folder.glob("farebox-*.whl")
     subprocess.run(
@@ -86,4 +86,5 @@ def test_when_on_a_call_becomes_a_span(clean_python: Path, tmp_path: Path) -> No
         (span,) = collector.spans
         (served,) = provider.served
         assert span["gen_ai.response.id"] == served.response_id
+        assert served.usage is not None
         assert span["gen_ai.usage.input_tokens"] == served.usage["prompt_tokens"]

@@ -213,8 +213,8 @@ def _chunks(model: str, body: dict[str, Any]) -> list[dict[str, Any]]:
         last = {"outputText": "", "totalOutputTextTokenCount": 7, "completionReason": reason, "inputTextTokenCount": 12}
         return [*parts, last]
     if "nova" in model:
-        parts = [{"contentBlockDelta": {"delta": {"text": word}, "contentBlockIndex": 0}} for word in WORDS]
-        return [*parts, {"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": NOVA}}]
+        deltas = [{"contentBlockDelta": {"delta": {"text": word}, "contentBlockIndex": 0}} for word in WORDS]
+        return [*deltas, {"messageStop": {"stopReason": "end_turn"}}, {"metadata": {"usage": NOVA}}]
     parts = [{"generation": word, "generation_token_count": number + 1} for number, word in enumerate(WORDS)]
     return [parts[0] | {"prompt_token_count": 25}, *parts[1:-1], parts[-1] | {"stop_reason": "stop"}]
 

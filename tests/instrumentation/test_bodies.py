@@ -13,7 +13,7 @@ from farebox.bodies import EventReader
 from farebox.reading import Request
 
 TEXT = 'é\n\n[DONE], "usage": null'
-EVENTS = [
+EVENTS: list[dict[str, Any]] = [
     {"id": "c-1", "model": "m", "choices": [{"delta": {"content": TEXT}}], "usage": None},
     {"id": "c-1", "model": "m", "choices": [{"delta": {}, "finish_reason": "stop"}], "usage": None},
     {"id": "c-1", "model": "m", "choices": [], "usage": {"prompt_tokens": 1}},

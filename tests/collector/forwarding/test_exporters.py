@@ -116,7 +116,7 @@ def test_python_exporters_survive_restarts_of_both(
     exporting = threading.Thread(target=export_for, args=(EXPORT_S, exporter, accepted, failed), daemon=True)
     exporting.start()
 
-    steps = itertools.cycle([
+    steps: Iterator[Callable[[], None]] = itertools.cycle([
         lambda: pair.restart_gateway(Child.kill),
         lambda: pair.restart_forwarder(Child.kill),
         lambda: pair.restart_gateway(Child.terminate),

@@ -363,7 +363,7 @@ def iterating(stream: Any) -> Any:
     stream_of_events = iter(stream)
 
     class Iterating:
-        def __iter__(self) -> Iterator[Any]:
+        def __iter__(self) -> Any:
             return stream_of_events
 
         def __next__(self) -> Any:

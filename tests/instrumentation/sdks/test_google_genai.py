@@ -74,7 +74,7 @@ def vertex(fake: FakeGoogle) -> genai.Client:
         vertexai=True,
         project="project",
         location="us-central1",
-        credentials=Credentials(token="token"),
+        credentials=Credentials(token="token"),  # type: ignore[no-untyped-call]  # google-auth has no types
         http_options=types.HttpOptions(base_url=fake.url),
     )
 
@@ -375,12 +375,17 @@ def test_an_async_streamed_interaction_is_one_span_however_it_ends(
 def test_each_hop_of_a_continued_interaction_is_a_span(
     client: genai.Client, recorder: Recorder, is_stream: bool
 ) -> None:
+    from google.genai.interactions import Interaction
+
     answer = client.interactions.create(
         model="gemini-continued", input="Hi", stream=is_stream, automatic_continuation=True
     )
     if is_stream:
+        assert not isinstance(answer, Interaction)
         assert len(list(answer)) == 24
     else:
+        assert isinstance(answer, Interaction)
+        assert answer.usage is not None
         assert answer.usage.total_tokens == 280
 
     spans = recorder.spans()
@@ -391,7 +396,11 @@ def test_each_hop_of_a_continued_interaction_is_a_span(
 def test_an_interaction_in_the_background_is_booked_when_it_is_first_fetched(
     client: genai.Client, recorder: Recorder
 ) -> None:
+    from google.genai.interactions import Interaction
+
     begun = client.interactions.create(model=MODEL, input="Hi", background=True)
+    assert isinstance(begun, Interaction)
+    assert begun.id is not None
     assert recorder.spans() == []
 
     client.interactions.get(begun.id)
@@ -441,7 +450,10 @@ def test_the_file_of_a_batch_is_booked_when_it_is_downloaded(
     fake: FakeGoogle, recorder: Recorder, is_async: bool
 ) -> None:
     client = gemini(fake)
-    file = client.batches.get(name=f"batches/file-{is_async}").dest.file_name
+    destination = client.batches.get(name=f"batches/file-{is_async}").dest
+    assert destination is not None
+    file = destination.file_name
+    assert file is not None
     assert recorder.spans() == []
 
     if is_async:

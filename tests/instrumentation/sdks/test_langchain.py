@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 import openai
@@ -144,6 +144,7 @@ def test_each_question_to_a_model_with_tools_is_a_span(provider: FakeProvider, r
 def test_a_stream_that_is_left_is_one_span_and_says_so(provider: FakeProvider, recorder: Recorder) -> None:
     stream = model_of(provider, model="endless:gpt-4o").stream("Hi")
     next(stream)
+    assert isinstance(stream, Generator)
     stream.close()
 
     assert recorder.wait_for(1)[0].attributes["farebox.outcome"] == "closed_early"

@@ -47,7 +47,7 @@ SCOPES: list[dict[str, str]] = [
 @pytest.mark.parametrize("scope", SCOPES, ids=str)
 @pytest.mark.parametrize(("period", "tz"), [("day", "UTC"), ("month", "Asia/Kathmandu"), ("total", "UTC")])
 def test_L15_what_was_spent_is_what_the_summary_says(
-    engine: Engine, scope: dict[str, str], period: Any, tz: str
+    engine: Engine, scope: dict[str, Any], period: Any, tz: str
 ) -> None:
     random = Random(11)
     book_all(engine, *(random_booking(random, number) for number in range(150)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
@@ -134,11 +135,12 @@ def some_grants(draw: st.DrawFn) -> list[Grant]:
     grants = []
     for number in range(1, draw(st.integers(0, 6)) + 1):
         begins = draw(moments)
+        later = moments.map(partial(max, begins + HOUR))
         fields = {
             "priority": draw(st.integers(0, 2)),
             "kind": draw(st.sampled_from(["grant", "purchase"])),
             "effective_at_us": begins,
-            "expires_at_us": draw(st.none() | moments.map(lambda end, begins=begins: max(end, begins + HOUR))),
+            "expires_at_us": draw(st.none() | later),
             "voided_at_us": draw(st.none() | moments),
         }
         grants.append(granted(number, draw(st.integers(1, 100)), **fields))
