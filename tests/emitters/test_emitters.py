@@ -84,7 +84,8 @@ def line(emitter: str, folder: Path, **environment: str) -> Iterator[Running]:
         if emitter == "farebox":
             ways |= {"FAREBOX_ENABLED": "1", "FAREBOX_ENDPOINT": address, "FAREBOX_BUFFER_DIR": str(folder / "buffer")}
         done = subprocess.run(
-            [python_of(emitter), Path(__file__).parent / "apps" / f"{emitter}_app.py"],
+            [python_of(emitter), "-m", f"tests.emitters.apps.{emitter}_app"],
+            cwd=ROOT,
             env=given | ways | environment,
             capture_output=True,
             text=True,

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -16,7 +17,7 @@ PROVIDER = os.environ["PROVIDER"]
 COLLECTOR = os.environ["COLLECTOR"]
 #: Whether each call stands inside a span of the application's, as behind a web framework, or is a trace of its own.
 IS_INSIDE = os.environ.get("INSIDE") == "1"
-ASKED = [{"role": "user", "content": "What is the fare?"}]
+ASKED: list[Any] = [{"role": "user", "content": "What is the fare?"}]
 
 
 def global_provider() -> TracerProvider:
@@ -42,7 +43,7 @@ def call_openai() -> None:
     import openai
 
     client = openai.OpenAI(base_url=f"{PROVIDER}/v1", api_key="sk-test", max_retries=0)
-    with_usage = {"stream": True, "stream_options": {"include_usage": True}}
+    with_usage: Any = {"stream": True, "stream_options": {"include_usage": True}}
     with work():
         client.chat.completions.create(model="gpt-4o", messages=ASKED)
     with work():
@@ -68,7 +69,7 @@ def call_anthropic() -> None:
     """A message whole, streamed twice and asynchronous, with cache reads and writes in each answer."""
     import anthropic
 
-    asked = {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": ASKED}
+    asked: dict[str, Any] = {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": ASKED}
     client = anthropic.Anthropic(base_url=PROVIDER, api_key="sk-test", max_retries=0)
     with work():
         client.messages.create(**asked)

@@ -1,8 +1,9 @@
 """openinference (Arize): its instrumentations of openai and anthropic."""
 
-from line import call_anthropic, call_openai, global_provider
 from openinference.instrumentation.anthropic import AnthropicInstrumentor
 from openinference.instrumentation.openai import OpenAIInstrumentor
+
+from tests.emitters.apps.line import call_anthropic, call_openai, global_provider
 
 provider = global_provider()
 OpenAIInstrumentor().instrument(tracer_provider=provider)

@@ -1,8 +1,9 @@
 """openllmetry (Traceloop): its instrumentations of openai and anthropic."""
 
-from line import call_anthropic, call_openai, global_provider
 from opentelemetry.instrumentation.anthropic import AnthropicInstrumentor
 from opentelemetry.instrumentation.openai import OpenAIInstrumentor
+
+from tests.emitters.apps.line import call_anthropic, call_openai, global_provider
 
 provider = global_provider()
 OpenAIInstrumentor().instrument(tracer_provider=provider)

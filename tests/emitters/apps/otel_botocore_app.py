@@ -1,7 +1,8 @@
 """OpenTelemetry's own instrumentation of botocore."""
 
-from line import call_bedrock, global_provider
 from opentelemetry.instrumentation.botocore import BotocoreInstrumentor
+
+from tests.emitters.apps.line import call_bedrock, global_provider
 
 provider = global_provider()
 BotocoreInstrumentor().instrument(tracer_provider=provider)

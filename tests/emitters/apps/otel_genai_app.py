@@ -1,8 +1,9 @@
 """OpenTelemetry's newer instrumentations, of openai and anthropic."""
 
-from line import call_anthropic, call_openai, global_provider
 from opentelemetry.instrumentation.genai.anthropic import AnthropicInstrumentor
 from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+
+from tests.emitters.apps.line import call_anthropic, call_openai, global_provider
 
 provider = global_provider()
 OpenAIInstrumentor().instrument(tracer_provider=provider)

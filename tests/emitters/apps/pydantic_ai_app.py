@@ -1,11 +1,12 @@
 """pydantic-ai: an agent over openai, an agent over anthropic, instrumented by itself."""
 
-from line import PROVIDER, global_provider
 from pydantic_ai import Agent
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+
+from tests.emitters.apps.line import PROVIDER, global_provider
 
 provider = global_provider()
 Agent.instrument_all()
