@@ -314,7 +314,7 @@ class EventReader(Reader):
         # Bytes cannot be left out of a compressed body.
         self._is_hidden = call.request.is_hidden if decode is None else None
         self._hides = True
-        self._is_readable = True
+        self._is_reported = False
         self._rest = b""
         self._is_first = True
 
@@ -326,13 +326,13 @@ class EventReader(Reader):
         return data if self._is_hidden is None else b"".join([self._shown(event) for event in events])
 
     def _note(self, event: bytes) -> None:
-        """Read one event; after one that cannot be read no other is, and what is to be hidden stays so."""
+        """Read one event; one that cannot be read says nothing, and what is to be hidden stays so."""
         try:
-            if self._is_readable:
-                self._read_event(event)
+            self._read_event(event)
         except Exception:  # noqa: BLE001 - the app gets its event whatever happens here
-            self._is_readable = False
-            safety.report(f"{self._call.scope}.read_body")
+            if not self._is_reported:
+                self._is_reported = True
+                safety.report(f"{self._call.scope}.read_body")
 
     def _read_event(self, event: bytes) -> None:
         if b"[DONE]" in event and LAST_LINE.search(event):

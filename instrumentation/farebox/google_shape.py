@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from farebox import counted, spans
-from farebox.reading import Reading, fields
+from farebox.reading import Reading, count, fields, listed
 
 OWN_MODELS = re.compile(r"\A(?:projects/[^/]+/locations/[^/]+/)?(?:publishers/google/)?models/")
 
@@ -58,6 +58,8 @@ INPUT_PARTS: Mapping[str, str] = {
     "VIDEO": spans.VIDEO_INPUT_TOKENS,
 }
 OUTPUT_PARTS: Mapping[str, str] = {"AUDIO": spans.AUDIO_OUTPUT_TOKENS, "IMAGE": spans.IMAGE_OUTPUT_TOKENS}
+#: Names of the count in a part of one modality.
+PART_COUNTS = ("tokenCount", "token_count", "tokens")
 TIERS: Mapping[str, str] = {
     "on_demand": "standard",
     "on_demand_priority": "priority",
@@ -77,7 +79,7 @@ def read_content(inside: Mapping[str, Any], reading: Reading) -> None:
     """Read an answer of `generateContent` or `embedContent`, a chunk of the former, or a message of a live session."""
     reading.put(spans.RESPONSE_ID, inside.get("responseId"))
     reading.put(spans.RESPONSE_MODEL, inside.get("modelVersion"))
-    candidates = [fields(candidate) for candidate in inside.get("candidates") or ()]
+    candidates = [fields(candidate) for candidate in listed(inside.get("candidates"))]
     reasons = [str(candidate["finishReason"]) for candidate in candidates if candidate.get("finishReason")]
     if reasons:
         reading.attributes[spans.FINISH_REASONS] = reasons
@@ -113,17 +115,18 @@ def _read_usage(usage: Any, reading: Reading) -> None:
     for name, value in fields(usage).items():
         if value is not None and name in COUNTS:
             said[COUNTS[name]] = value
-    prompt, candidates, thoughts = said.get("prompt"), said.get("candidates"), said.get("thoughts")
+    prompt, candidates, thoughts = (count(said.get(name)) for name in ("prompt", "candidates", "thoughts"))
+    total = count(said.get("total"))
     if prompt is not None:
-        prompt += said.get("tool_use", 0)
-        reading.put(spans.INPUT_TOKENS, prompt)
+        prompt += count(said.get("tool_use")) or 0
+        reading.put_count(spans.INPUT_TOKENS, prompt)
     output = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
-    if prompt is not None and "total" in said:
-        output = max(output or 0, said["total"] - prompt)
+    if prompt is not None and total is not None:
+        output = max(output or 0, total - prompt)
     if reading.attributes.get(spans.OPERATION, reading.request.operation) != "embeddings":
-        reading.put(spans.OUTPUT_TOKENS, output)
-    reading.put(spans.REASONING_OUTPUT_TOKENS, thoughts)
-    reading.put(spans.CACHE_READ_INPUT_TOKENS, said.get("cached"))
+        reading.put_count(spans.OUTPUT_TOKENS, output)
+    reading.put_count(spans.REASONING_OUTPUT_TOKENS, thoughts)
+    reading.put_count(spans.CACHE_READ_INPUT_TOKENS, said.get("cached"))
     _put_parts(INPUT_PARTS, (said.get("prompt_parts"), said.get("tool_use_parts")), reading)
     _put_parts(OUTPUT_PARTS, (said.get("candidates_parts"),), reading)
     put_tier(said.get("tier"), reading.attributes)
@@ -132,13 +135,14 @@ def _read_usage(usage: Any, reading: Reading) -> None:
 
 def _put_parts(names: Mapping[str, str], lists: Iterable[Any], reading: Reading) -> None:
     """Add up the tokens of each modality; of those that are not listed, nothing was said."""
-    counts: dict[str, int] = {}
-    for part in (fields(part) for parts in lists for part in parts or ()):
+    counts: dict[str, int | float] = {}
+    for part in (fields(part) for parts in lists for part in listed(parts)):
         name = names.get(_text(part.get("modality")).upper())
-        count = next((part[key] for key in ("tokenCount", "token_count", "tokens") if part.get(key) is not None), None)
-        if name and count is not None:
-            counts[name] = counts.get(name, 0) + count
-    reading.attributes.update(counts)
+        tokens = count(next((part[key] for key in PART_COUNTS if part.get(key) is not None), None))
+        if name and tokens is not None:
+            counts[name] = counts.get(name, 0) + tokens
+    for name, tokens in counts.items():
+        reading.put_count(name, tokens)
 
 
 def _read_grounding(found: Iterable[Any], reading: Reading) -> None:
@@ -147,31 +151,34 @@ def _read_grounding(found: Iterable[Any], reading: Reading) -> None:
         query
         for metadata in map(fields, found)
         for name in ("webSearchQueries", "imageSearchQueries", "web_search_queries", "image_search_queries")
-        for query in metadata.get(name) or ()
+        for query in listed(metadata.get(name))
     ]
     if queries:
-        reading.put(spans.WEB_SEARCHES, len(queries))
+        reading.put_count(spans.WEB_SEARCHES, len(queries))
 
 
 def _read_tool_counts(counts: Any, reading: Reading) -> None:
     searches = [
-        fields(count).get("count") or 0 for count in counts or () if _text(fields(count).get("type")) == "google_search"
+        count(fields(tool).get("count")) or 0
+        for tool in listed(counts)
+        if _text(fields(tool).get("type")) == "google_search"
     ]
     if searches:
-        reading.put(spans.WEB_SEARCHES, sum(searches))
+        reading.put_count(spans.WEB_SEARCHES, sum(searches))
 
 
 def read_predictions(predictions: Any, reading: Reading) -> None:
     """Read what Vertex AI and Imagen answer: embeddings with their counts, or pictures."""
-    parts = [fields(prediction) for prediction in predictions or ()]
+    parts = [fields(prediction) for prediction in listed(predictions)]
     if reading.request.operation != "embeddings":
         # Pictures that a filter has withheld stand in the list, without a picture.
-        reading.put(spans.OUTPUT_IMAGES, sum("bytesBase64Encoded" in part or "gcsUri" in part for part in parts))
+        reading.put_count(spans.OUTPUT_IMAGES, sum("bytesBase64Encoded" in part or "gcsUri" in part for part in parts))
         return
     statistics = [fields(fields(part.get("embeddings")).get("statistics")) for part in parts]
-    counts = [count for part in statistics if (count := part.get("token_count", part.get("tokenCount"))) is not None]
-    if counts:
-        reading.put(spans.INPUT_TOKENS, int(sum(counts)))
+    counts = [count(part.get("token_count", part.get("tokenCount"))) for part in statistics]
+    known = [tokens for tokens in counts if tokens is not None]
+    if known:
+        reading.put_count(spans.INPUT_TOKENS, int(sum(known)))
 
 
 def read_batch(batch: Mapping[str, Any], reading: Reading) -> None:
@@ -181,7 +188,7 @@ def read_batch(batch: Mapping[str, Any], reading: Reading) -> None:
     if isinstance(name := output.get("responsesFile"), str):
         result_files.add(name)
     for kind in ("inlinedResponses", "inlinedEmbedContentResponses"):
-        for number, line in enumerate(fields(output.get(kind)).get("inlinedResponses") or ()):
+        for number, line in enumerate(listed(fields(output.get(kind)).get("inlinedResponses"))):
             read_batch_line(fields(line), reading, f"{batch.get('name')}/{number}", metadata.get("model"))
 
 
@@ -196,7 +203,7 @@ def read_batch_line(line: Mapping[str, Any], reading: Reading, line_id: str, mod
     item.attributes[spans.OPERATION] = "embeddings" if "embedding" in answer else "generate_content"
     item.attributes[spans.BATCH] = True
     item.put(spans.REQUEST_MODEL, model_of(model))
-    item.put(spans.INPUT_TOKENS, None if tokens is None else int(tokens))  # JSON has 64-bit numbers as text
+    item.put_count(spans.INPUT_TOKENS, tokens)  # JSON has 64-bit numbers as text
     read_content(answer, item)
     reading.items.append(item.attributes)
 

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from farebox import attribution, metering, safety, spans
-from farebox.reading import Attributes, Reading, Request, fields
+from farebox.reading import Attributes, Reading, Request, count, fields
 from farebox.sdks import anthropic, openai
 
 TRACK_SCOPE = "farebox.track"
@@ -244,15 +244,25 @@ def _usage(named: Mapping[str, Any], cache_writes: int | Mapping[str, int] | Non
         if name == "search_context_size":
             attributes[spans.SEARCH_CONTEXT_SIZE] = str(value)
         elif name in COUNTS:
-            attributes[COUNTS[name]] = value
+            _put_count(attributes, COUNTS[name], value)
         else:
             safety.say_once(f"usage.{name}", f"{name!r} is no usage member and is left out.")
     if isinstance(cache_writes, Mapping):
-        attributes[spans.CACHE_WRITE_INPUT_TOKENS] = sum(cache_writes.values())
-        attributes.update({CACHE_WRITES[ttl]: count for ttl, count in cache_writes.items() if ttl in CACHE_WRITES})
+        attributes[spans.CACHE_WRITE_INPUT_TOKENS] = sum(count(tokens) or 0 for tokens in cache_writes.values())
+        for ttl, tokens in cache_writes.items():
+            if ttl in CACHE_WRITES:
+                _put_count(attributes, CACHE_WRITES[ttl], tokens)
     elif cache_writes is not None:
-        attributes[spans.CACHE_WRITE_INPUT_TOKENS] = cache_writes
+        _put_count(attributes, spans.CACHE_WRITE_INPUT_TOKENS, cache_writes)
     return attributes
+
+
+def _put_count(attributes: Attributes, name: str, value: object) -> None:
+    number = count(value)
+    if number is not None:
+        attributes[name] = number
+    elif value is not None:
+        safety.say_once(f"count.{name}", f"{name} is no usable number ({type(value).__name__}) and is left out.")
 
 
 def _read_any(response: Any, reading: Reading) -> None:

@@ -6,6 +6,7 @@ a `Request` or a `Reading`. Totals include their parts, as OpenAI counts.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -13,7 +14,7 @@ from typing import Any
 
 from farebox import counted, metering, spans
 from farebox.places import Place
-from farebox.reading import Arguments, Reading, Request, field, fields, is_refusal
+from farebox.reading import Arguments, Reading, Request, count, field, fields, is_refusal, listed
 
 #: Path below the version → operation.
 OPERATIONS: Mapping[str, str] = {
@@ -77,23 +78,30 @@ def read_video(video: Mapping[str, Any], reading: Reading) -> None:
     """
     reading.is_discarded = video.get("status") != "completed" or not counted.is_first(video.get("id"))
     read_names(video, reading)
-    if video.get("seconds") is not None:
-        reading.put(spans.OUTPUT_SECONDS, float(video["seconds"]))
+    reading.put_count(spans.OUTPUT_SECONDS, _seconds(video.get("seconds")))
 
 
 def read_without_usage(inside: Mapping[str, Any], reading: Reading) -> None:
     """Read what is billed by other measures than tokens."""
     if isinstance(inside.get("data"), list) and reading.request.operation == "image_generation":
-        reading.put(spans.OUTPUT_IMAGES, len(inside["data"]))
+        reading.put_count(spans.OUTPUT_IMAGES, len(inside["data"]))
     elif inside.get("duration") is not None:
         # Transcriptions in `verbose_json` of older models; the API sends the seconds as text or number.
-        reading.put(spans.INPUT_SECONDS, float(inside["duration"]))
+        reading.put_count(spans.INPUT_SECONDS, _seconds(inside["duration"]))
+
+
+def _seconds(value: Any) -> float | None:
+    """Seconds, which may be written as text; None for what is no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
 
 
 def read_chat(inside: Mapping[str, Any], reading: Reading) -> None:
     """Read the fields of a whole answer: names, finish reasons, usage."""
     read_names(inside, reading)
-    reasons = [reason for choice in inside.get("choices") or () if (reason := fields(choice).get("finish_reason"))]
+    reasons = [reason for choice in listed(inside.get("choices")) if (reason := fields(choice).get("finish_reason"))]
     if reasons:
         reading.attributes[spans.FINISH_REASONS] = reasons
     if inside.get("usage") is not None:
@@ -106,7 +114,7 @@ def read_chat_chunk(inside: Mapping[str, Any], reading: Reading) -> None:
     if spans.RESPONSE_ID not in attributes or spans.RESPONSE_MODEL not in attributes:
         read_names(inside, reading)
     choices = inside.get("choices")
-    if choices and (reason := field(choices[0], "finish_reason")):
+    if choices and isinstance(choices, list) and (reason := field(choices[0], "finish_reason")):
         attributes[spans.FINISH_REASONS] = [reason]
         read_names(inside, reading)
     if inside.get("usage") is not None:
@@ -127,22 +135,22 @@ def read_usage(usage: Any, reading: Reading) -> None:
     """Read the token counts of any of OpenAI's shapes, and of those who copy them."""
     inside = fields(usage)
     if inside.get("type") == "duration":
-        reading.put(spans.INPUT_SECONDS, inside.get("seconds"))
+        reading.put_count(spans.INPUT_SECONDS, inside.get("seconds"))
         return
-    total = inside.get("total_tokens")
-    input_tokens = first(inside, "prompt_tokens", "input_tokens")
-    output_tokens = first(inside, "completion_tokens", "output_tokens")
+    total = count(inside.get("total_tokens"))
+    input_tokens = count(first(inside, "prompt_tokens", "input_tokens"))
+    output_tokens = count(first(inside, "completion_tokens", "output_tokens"))
     if input_tokens is None and output_tokens is None:
         input_tokens = total  # embeddings of some hosts
     elif output_tokens is not None and total is not None and input_tokens is not None:
         # Hidden thoughts (Gemini, xAI) stand in the total alone.
         output_tokens = max(output_tokens, total - input_tokens)
-    reading.put(spans.INPUT_TOKENS, input_tokens)
-    reading.put(spans.OUTPUT_TOKENS, output_tokens)
+    reading.put_count(spans.INPUT_TOKENS, input_tokens)
+    reading.put_count(spans.OUTPUT_TOKENS, output_tokens)
     _read_input_details(inside, reading)
     _read_output_details(inside, reading)
     # Perplexity's own: the searches of a deep research, and the size that they are billed by.
-    reading.put(spans.WEB_SEARCHES, inside.get("num_search_queries"))
+    reading.put_count(spans.WEB_SEARCHES, inside.get("num_search_queries"))
     reading.put(spans.SEARCH_CONTEXT_SIZE, inside.get("search_context_size"))
     if (cost := inside.get("cost")) is not None:
         read_cost(cost, reading)
@@ -153,28 +161,28 @@ def _read_input_details(inside: Mapping[str, Any], reading: Reading) -> None:
     cached = details.get("cached_tokens")
     if cached is None:
         cached = first(inside, "prompt_cache_hit_tokens", "cached_tokens")  # DeepSeek; Together, Hugging Face
-    reading.put(spans.CACHE_READ_INPUT_TOKENS, cached)
-    reading.put(spans.CACHE_WRITE_INPUT_TOKENS, details.get("cache_write_tokens"))
-    reading.put(spans.AUDIO_INPUT_TOKENS, details.get("audio_tokens"))
-    reading.put(spans.IMAGE_INPUT_TOKENS, details.get("image_tokens"))
-    reading.put(spans.VIDEO_INPUT_TOKENS, details.get("video_tokens"))
+    reading.put_count(spans.CACHE_READ_INPUT_TOKENS, cached)
+    reading.put_count(spans.CACHE_WRITE_INPUT_TOKENS, details.get("cache_write_tokens"))
+    reading.put_count(spans.AUDIO_INPUT_TOKENS, details.get("audio_tokens"))
+    reading.put_count(spans.IMAGE_INPUT_TOKENS, details.get("image_tokens"))
+    reading.put_count(spans.VIDEO_INPUT_TOKENS, details.get("video_tokens"))
     by_ttl = details.get("cache_write_tokens_details")
     if by_ttl is not None:
-        reading.put(spans.CACHE_WRITE_30M_INPUT_TOKENS, fields(by_ttl).get("ttl_30m_tokens"))
-        reading.put(spans.CACHE_WRITE_12H_INPUT_TOKENS, fields(by_ttl).get("ttl_12h_tokens"))
+        reading.put_count(spans.CACHE_WRITE_30M_INPUT_TOKENS, fields(by_ttl).get("ttl_30m_tokens"))
+        reading.put_count(spans.CACHE_WRITE_12H_INPUT_TOKENS, fields(by_ttl).get("ttl_12h_tokens"))
 
 
 def _read_output_details(inside: Mapping[str, Any], reading: Reading) -> None:
     details = fields(first(inside, "completion_tokens_details", "output_tokens_details", "output_token_details"))
-    reading.put(spans.REASONING_OUTPUT_TOKENS, details.get("reasoning_tokens"))
-    reading.put(spans.AUDIO_OUTPUT_TOKENS, details.get("audio_tokens"))
-    reading.put(spans.IMAGE_OUTPUT_TOKENS, details.get("image_tokens"))
+    reading.put_count(spans.REASONING_OUTPUT_TOKENS, details.get("reasoning_tokens"))
+    reading.put_count(spans.AUDIO_OUTPUT_TOKENS, details.get("audio_tokens"))
+    reading.put_count(spans.IMAGE_OUTPUT_TOKENS, details.get("image_tokens"))
 
 
 def read_cost(cost: Any, reading: Reading) -> None:
     """A stated cost in US dollars: OpenRouter says a number, Perplexity an object with `total_cost`."""
     value = cost if isinstance(cost, (int, float)) else fields(cost).get("total_cost")
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         reading.put(spans.STATED_COST, f"{Decimal(repr(value)):f}")
 
 

@@ -6,14 +6,18 @@ only, never a prompt or a completion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, SupportsFloat, SupportsIndex, TypeAlias
 
 AttributeValue: TypeAlias = str | bool | int | float | list[str]
 Attributes: TypeAlias = dict[str, AttributeValue]
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 REFUSALS = (400, 422)
+#: The largest whole number that a span can carry.
+COUNT_MAX = 2**63 - 1
+#: Digits of a count that is written as text.
+DIGITS_MAX = 19
 
 
 class Request:
@@ -82,9 +86,41 @@ class Reading:
         self.is_discarded = request.is_counted_once or request.is_delivery
 
     def put(self, name: str, value: object) -> None:
-        """Keep a count or a name; None says nothing and is skipped, 0 is kept."""
+        """Keep a name; None says nothing and is skipped."""
         if value is not None and isinstance(value, (str, int, float)):
             self.attributes[name] = value
+
+    def put_count(self, name: str, value: object) -> None:
+        """Keep a count; what is no number says nothing and is skipped, 0 is kept."""
+        if (number := count(value)) is not None:
+            self.attributes[name] = number
+
+
+def count(value: object) -> int | float | None:
+    """A count as a number, None for what is none; some hosts write theirs as text.
+
+    What no span can carry, or what would spoil each sum that it goes into, is no number. A negative one stays, and is
+    refused by the collector, which says so.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = int(value) if value.isascii() and value.isdigit() and len(value) <= DIGITS_MAX else None
+    elif value is not None and not isinstance(value, (int, float)):
+        value = _number(value)
+    return value if value is not None and -COUNT_MAX <= value <= COUNT_MAX else None
+
+
+def _number(value: object) -> int | float | None:
+    """The number that an object of another library stands for, such as one of numpy, or a decimal."""
+    if isinstance(value, SupportsIndex):
+        return value.__index__()
+    return float(value) if isinstance(value, SupportsFloat) else None
+
+
+def listed(value: object) -> Sequence[Any]:
+    """The things in a list; none where there is no list."""
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def fields(part: object) -> Mapping[str, Any]:

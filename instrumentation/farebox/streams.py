@@ -7,6 +7,7 @@ collected; whatever happens first counts. Chunks that only we have asked for are
 
 from __future__ import annotations
 
+import copy
 import time
 import weakref
 from asyncio import CancelledError
@@ -106,25 +107,29 @@ class StreamMeter:
         self._call.begin()
 
     def shows(self, chunk: Any) -> bool:
-        """Read a chunk; False when the app has not asked for it, even where it cannot be read."""
-        if not self._has_failed:
-            try:
-                if self.is_first:
-                    self.is_first = False
-                    waited_s = time.perf_counter() - self._call.span.started_s
-                    self._reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
-                self._read_chunk(chunk, self._reading)
-            except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
-                self._has_failed = True
-                safety.report(f"{self._call.scope}.read_chunk")
+        """Read a chunk; False when the app has not asked for it. One that cannot be read says nothing."""
+        try:
+            if self.is_first:
+                self.is_first = False
+                waited_s = time.perf_counter() - self._call.span.started_s
+                self._reading.attributes[spans.TIME_TO_FIRST_CHUNK] = waited_s
+            self._read_chunk(chunk, self._reading)
+        except Exception:  # noqa: BLE001 - the app gets its chunk whatever happens here
+            self._report()
         if self._is_hidden is None:
             return True
         try:
             return not self._is_hidden(chunk)
         except Exception:  # noqa: BLE001 - as above
             self._is_hidden = None
-            safety.report(f"{self._call.scope}.read_chunk")
+            self._report()
             return True
+
+    def _report(self) -> None:
+        """Once for each stream: what one chunk does to us, a thousand others may do."""
+        if not self._has_failed:
+            self._has_failed = True
+            safety.report(f"{self._call.scope}.read_chunk")
 
     def completed(self) -> None:
         self._call.end()
@@ -151,8 +156,22 @@ class StreamMeter:
         self._call.end(self._reading.ending or outcome)
 
 
+class _Copying:
+    """`__copy__` of a stream: there for `copy.copy`, and on the object only where the stream has one itself.
+
+    `itertools.tee` asks the object, and makes its own copies of what comes out of those that have none.
+    """
+
+    def __get__(self, stream: Any, kind: type[Any]) -> Any:
+        if stream is None:
+            return lambda original: kind(copy.copy(original.__wrapped__), original._self_meter)
+        return stream.__wrapped__.__copy__
+
+
 class StreamProxy(Proxy):
     """A synchronous stream."""
+
+    __copy__ = _Copying()
 
     def __init__(self, stream: Any, meter: StreamMeter) -> None:
         super().__init__(stream)
@@ -199,6 +218,8 @@ class StreamProxy(Proxy):
 
 class AsyncStreamProxy(Proxy):
     """An asynchronous stream."""
+
+    __copy__ = _Copying()
 
     def __init__(self, stream: Any, meter: StreamMeter) -> None:
         super().__init__(stream)

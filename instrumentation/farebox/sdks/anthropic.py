@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from farebox import counted, spans
-from farebox.reading import Attributes, Reading, Request, fields
+from farebox.reading import Reading, Request, count, fields, listed
 from farebox.sdks import Target
 from farebox.stainless import Sent
 
@@ -104,52 +104,45 @@ def _put_usage(reading: Reading, *, is_final: bool) -> None:
     Until the end is reached, the output count is a placeholder and is left out.
     """
     said = reading.notes
-    reading.attributes.update(_token_attributes(said, is_final=is_final))
+    reading.attributes.update(_token_counts(said, is_final=is_final))
     tier = "fast" if said.get("speed") == "fast" else said.get("service_tier")
     reading.put(spans.SERVICE_TIER, tier)
     if said.get("inference_geo") not in (None, *NOWHERE) and spans.REGION not in reading.request.attributes:
         reading.put(spans.REGION, said["inference_geo"])
-    reading.put(spans.WEB_SEARCHES, fields(said.get("server_tool_use")).get("web_search_requests"))
+    reading.put_count(spans.WEB_SEARCHES, fields(said.get("server_tool_use")).get("web_search_requests"))
     if is_final:
         _add_iterations(said.get("iterations"), reading)
 
 
-def _token_attributes(said: Mapping[str, Any], *, is_final: bool) -> Attributes:
-    attributes: Attributes = {}
-    read, written = said.get("cache_read_input_tokens"), said.get("cache_creation_input_tokens")
-    uncached = said.get("input_tokens")
-    if uncached is not None:
-        attributes[spans.INPUT_TOKENS] = uncached + (read or 0) + (written or 0)
-    if read is not None:
-        attributes[spans.CACHE_READ_INPUT_TOKENS] = read
-    if written is not None:
-        attributes[spans.CACHE_WRITE_INPUT_TOKENS] = written
+def _token_counts(said: Mapping[str, Any], *, is_final: bool) -> dict[str, int | float]:
+    read, written = count(said.get("cache_read_input_tokens")), count(said.get("cache_creation_input_tokens"))
+    uncached = count(said.get("input_tokens"))
     by_ttl = fields(said.get("cache_creation"))
-    for name, key in (
-        (spans.CACHE_WRITE_5M_INPUT_TOKENS, "ephemeral_5m_input_tokens"),
-        (spans.CACHE_WRITE_1H_INPUT_TOKENS, "ephemeral_1h_input_tokens"),
-    ):
-        if by_ttl.get(key) is not None:
-            attributes[name] = by_ttl[key]
-    if is_final and said.get("output_tokens") is not None:
-        attributes[spans.OUTPUT_TOKENS] = said["output_tokens"]
+    counts = {
+        spans.INPUT_TOKENS: None if uncached is None else uncached + (read or 0) + (written or 0),
+        spans.CACHE_READ_INPUT_TOKENS: read,
+        spans.CACHE_WRITE_INPUT_TOKENS: written,
+        spans.CACHE_WRITE_5M_INPUT_TOKENS: by_ttl.get("ephemeral_5m_input_tokens"),
+        spans.CACHE_WRITE_1H_INPUT_TOKENS: by_ttl.get("ephemeral_1h_input_tokens"),
+    }
+    if is_final:
+        counts[spans.OUTPUT_TOKENS] = said.get("output_tokens")
         thinking = fields(said.get("output_tokens_details")).get("thinking_tokens")
-        if thinking is not None:
-            attributes[spans.REASONING_OUTPUT_TOKENS] = thinking
-    return attributes
+        counts[spans.REASONING_OUTPUT_TOKENS] = thinking if said.get("output_tokens") is not None else None
+    return {name: known for name, value in counts.items() if (known := count(value)) is not None}
 
 
 def _add_iterations(iterations: Any, reading: Reading) -> None:
     """Count what stands beside the totals: compactions are added, an advisor is a second model with its own span."""
     reading.children.clear()
-    for iteration in iterations or ():
+    for iteration in listed(iterations):
         inside = fields(iteration)
-        counts = _token_attributes({key: value for key, value in inside.items() if value is not None}, is_final=True)
+        counts = _token_counts({key: value for key, value in inside.items() if value is not None}, is_final=True)
         if inside.get("type") == "compaction":
-            for name, count in counts.items():
+            for name, more in counts.items():
                 known = reading.attributes.get(name, 0)
-                if isinstance(known, int) and isinstance(count, int):
-                    reading.attributes[name] = known + count
+                if isinstance(known, (int, float)):
+                    reading.put_count(name, known + more)
         elif inside.get("type") == "advisor_message":
             model = inside.get("model")
             reading.children.append({**counts, **({spans.RESPONSE_MODEL: str(model)} if model else {})})

@@ -13,7 +13,7 @@ from typing import Any
 
 from farebox import spans
 from farebox.places import place_at
-from farebox.reading import Reading, Request, fields
+from farebox.reading import Reading, Request, count, fields, listed
 from farebox.sdks import Target
 
 TESTED = ("1.40", "1.44")
@@ -104,7 +104,7 @@ def read_response(response: Any, reading: Reading) -> None:
         return
     reading.put(spans.RESPONSE_ID, fields(metadata).get("RequestId"))
     headers = fields(fields(metadata).get("HTTPHeaders"))
-    stated = {HEADERS[name]: int(value) for name, value in headers.items() if name in HEADERS}
+    stated = _counts(headers, HEADERS)
     if stated:
         # What the service bills by stands over what the model's own body says.
         reading.notes["stated"] = stated
@@ -146,13 +146,13 @@ def _read_body(inside: Mapping[str, Any], reading: Reading) -> None:
     """Read the body of a model, or one chunk of it, whoever is its vendor."""
     message, delta, stop = (fields(inside.get(name)) for name in ("message", "delta", "messageStop"))
     reading.put(spans.RESPONSE_ID, inside.get("id") or message.get("id"))
-    parts = [fields(part) for name in ("results", "outputs", "choices") for part in inside.get(name) or ()]
+    parts = [fields(part) for name in ("results", "outputs", "choices") for part in listed(inside.get(name))]
     reasons = ("stop_reason", "stopReason", "completionReason", "finish_reason")
     _read_stop_reasons([part.get(name) for part in (inside, delta, stop, *parts) for name in reasons], reading)
     for name in ("images", "artifacts"):
         if isinstance(inside.get(name), list):
-            reading.put(spans.OUTPUT_IMAGES, len(inside[name]))
-    generated = [part["tokenCount"] for part in parts if part.get("tokenCount") is not None]  # Titan
+            reading.put_count(spans.OUTPUT_IMAGES, len(inside[name]))
+    generated = [tokens for part in parts if (tokens := count(part.get("tokenCount"))) is not None]  # Titan
     # At its beginning, an Anthropic stream names a placeholder for its output.
     begun = {name: value for name, value in fields(message.get("usage")).items() if not name.startswith("output")}
     nova = fields(inside.get("metadata")).get("usage")
@@ -170,33 +170,35 @@ def _take(usages: Iterable[Any], reading: Reading) -> None:
         said.update(_counts(inside))
         _read_ttls(inside, reading)
         details = fields(inside.get("output_tokens_details") or inside.get("completion_tokens_details"))
-        reading.put(spans.REASONING_OUTPUT_TOKENS, details.get("thinking_tokens", details.get("reasoning_tokens")))
+        reading.put_count(
+            spans.REASONING_OUTPUT_TOKENS, details.get("thinking_tokens", details.get("reasoning_tokens"))
+        )
     if said:
         _put_counts(reading)
 
 
-def _counts(usage: Any) -> dict[str, int]:
-    found = fields(usage).items()
-    return {COUNTS[name]: value for name, value in found if name in COUNTS and isinstance(value, int)}
+def _counts(usage: Any, names: Mapping[str, str] = COUNTS) -> dict[str, int | float]:
+    said = {names[name]: count(value) for name, value in fields(usage).items() if name in names}
+    return {name: number for name, number in said.items() if number is not None}
 
 
 def _put_counts(reading: Reading) -> None:
     counts = {**reading.notes.get("said", {}), **reading.notes.get("stated", {})}
     if "input" in counts:
-        reading.put(spans.INPUT_TOKENS, counts["input"] + counts.get("read", 0) + counts.get("written", 0))
-    reading.put(spans.CACHE_READ_INPUT_TOKENS, counts.get("read"))
-    reading.put(spans.CACHE_WRITE_INPUT_TOKENS, counts.get("written"))
-    reading.put(spans.OUTPUT_TOKENS, counts.get("output"))
+        reading.put_count(spans.INPUT_TOKENS, counts["input"] + counts.get("read", 0) + counts.get("written", 0))
+    reading.put_count(spans.CACHE_READ_INPUT_TOKENS, counts.get("read"))
+    reading.put_count(spans.CACHE_WRITE_INPUT_TOKENS, counts.get("written"))
+    reading.put_count(spans.OUTPUT_TOKENS, counts.get("output"))
 
 
 def _read_ttls(usage: Mapping[str, Any], reading: Reading) -> None:
     """Split what was written to the cache by how long it lives: a list in Converse, an object at Anthropic."""
     by_ttl = dict(fields(usage.get("cache_creation")))
-    for detail in map(fields, usage.get("cacheDetails") or ()):
+    for detail in map(fields, listed(usage.get("cacheDetails"))):
         by_ttl[str(detail.get("ttl"))] = detail.get("inputTokens")
-    for ttl, count in by_ttl.items():
+    for ttl, tokens in by_ttl.items():
         if ttl in TTLS:
-            reading.put(TTLS[ttl], count)
+            reading.put_count(TTLS[ttl], tokens)
 
 
 def _read_stop_reasons(reasons: Iterable[Any], reading: Reading) -> None:

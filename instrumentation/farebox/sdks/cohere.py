@@ -12,7 +12,7 @@ from typing import Any
 
 from farebox import spans
 from farebox.places import place_at
-from farebox.reading import Reading, Request, fields
+from farebox.reading import Reading, Request, count, fields
 from farebox.sdks import Target
 from farebox.threads import carrying
 
@@ -116,24 +116,25 @@ def _read_usage(usage: Mapping[str, Any], reading: Reading) -> None:
         text = _whole(billed.get("input_tokens"))
     image = _whole(billed.get("image_tokens"))
     total = None if text is None and image is None else (text or 0) + (image or 0)
-    reading.put(spans.INPUT_TOKENS, total)
-    reading.put(spans.IMAGE_INPUT_TOKENS, image)
-    reading.put(spans.OUTPUT_TOKENS, _whole(billed.get("output_tokens")))
-    reading.put(spans.SEARCH_UNITS, _whole(billed.get("search_units")))
-    reading.put(spans.REQUESTS, _whole(billed.get("classifications")))
-    reading.put(spans.INPUT_IMAGES, _whole(billed.get("images")))
-    reading.put(spans.PAGES, _whole(billed.get("pages")))
+    reading.put_count(spans.INPUT_TOKENS, total)
+    reading.put_count(spans.IMAGE_INPUT_TOKENS, image)
+    reading.put_count(spans.OUTPUT_TOKENS, _whole(billed.get("output_tokens")))
+    reading.put_count(spans.SEARCH_UNITS, _whole(billed.get("search_units")))
+    reading.put_count(spans.REQUESTS, _whole(billed.get("classifications")))
+    reading.put_count(spans.INPUT_IMAGES, _whole(billed.get("images")))
+    reading.put_count(spans.PAGES, _whole(billed.get("pages")))
     cached = _whole(usage.get("cached_tokens"))
     if cached is not None:
         # Counted in tokens seen, of which some are not billed; no more can be a part of the billed ones.
-        reading.put(spans.CACHE_READ_INPUT_TOKENS, cached if total is None else min(cached, total))
+        reading.put_count(spans.CACHE_READ_INPUT_TOKENS, cached if total is None else min(cached, total))
 
 
 def _whole(value: Any) -> int | float | None:
     """Counts come as floats; those without a fraction are integers. Negative ones stand for unknown (on AWS)."""
-    if not isinstance(value, (int, float)) or value < 0:
+    number = count(value)
+    if number is None or number < 0:
         return None
-    return int(value) if value == int(value) else value
+    return int(number) if number == int(number) else number
 
 
 def _elsewhere(wrapper: Any) -> dict[str, str]:

@@ -19,7 +19,7 @@ from farebox.openai_shape import (
     read_chat_chunk,
     read_usage,
 )
-from farebox.reading import Reading, Request, fields
+from farebox.reading import Reading, Request, count, fields, listed
 from farebox.sdks import Target
 from farebox.stainless import Sent
 
@@ -46,7 +46,7 @@ def read_response(response: Any, reading: Reading) -> None:
     inside = fields(response)
     read_answer(inside, reading)
     _read_models(inside.get("usage"), inside.get("usage_breakdown"), reading)
-    for choice in inside.get("choices") or ():
+    for choice in listed(inside.get("choices")):
         _read_tools(fields(fields(choice).get("message")), reading)
 
 
@@ -60,7 +60,7 @@ def read_chunk(chunk: Any, reading: Reading) -> None:
     if extra.get("usage") is not None:
         read_usage(extra["usage"], reading)
         _read_models(extra["usage"], extra.get("usage_breakdown"), reading)
-    for choice in inside.get("choices") or ():
+    for choice in listed(inside.get("choices")):
         _read_tools(fields(fields(choice).get("delta")), reading)
 
 
@@ -69,7 +69,7 @@ def _read_models(usage: Any, breakdown: Any, reading: Reading) -> None:
 
     Parts that do not add up to the whole are no account of it, and the whole stays with the model that was asked.
     """
-    models = [fields(model) for model in fields(breakdown).get("models") or ()]
+    models = [fields(model) for model in listed(fields(breakdown).get("models"))]
     if not models or not _adds_up(fields(usage), [fields(model.get("usage")) for model in models]):
         return
     parts = []
@@ -84,14 +84,14 @@ def _read_models(usage: Any, breakdown: Any, reading: Reading) -> None:
 
 def _adds_up(whole: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> bool:
     names = ("prompt_tokens", "completion_tokens")
-    return all(whole.get(name) == sum(part.get(name) or 0 for part in parts) for name in names)
+    return all(count(whole.get(name)) == sum(count(part.get(name)) or 0 for part in parts) for name in names)
 
 
 def _read_tools(message: Mapping[str, Any], reading: Reading) -> None:
     """Count the web searches that ran at Groq's; a stream tells of each tool more than once, by its index."""
-    for tool in message.get("executed_tools") or ():
+    for tool in listed(message.get("executed_tools")):
         inside = fields(tool)
         if inside.get("search_results") is not None:
             searches = reading.notes.setdefault("searches", set())
-            searches.add(inside.get("index"))
-            reading.put(spans.WEB_SEARCHES, len(searches))
+            searches.add(str(inside.get("index")))
+            reading.put_count(spans.WEB_SEARCHES, len(searches))

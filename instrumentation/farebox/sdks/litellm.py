@@ -158,12 +158,12 @@ def _read_more(usage: Any, reading: Reading) -> None:
     """Read what LiteLLM keeps of a usage beside OpenAI's members."""
     inside = fields(usage)
     details = fields(inside.get("prompt_tokens_details"))
-    reading.put(spans.CACHE_WRITE_INPUT_TOKENS, first(details, "cache_creation_tokens", "cache_write_tokens"))
+    reading.put_count(spans.CACHE_WRITE_INPUT_TOKENS, first(details, "cache_creation_tokens", "cache_write_tokens"))
     by_ttl = fields(details.get("cache_creation_token_details"))
     for member, name in CACHE_WRITES:
-        reading.put(name, by_ttl.get(member))
+        reading.put_count(name, by_ttl.get(member))
     searches = first(fields(inside.get("server_tool_use")), "web_search_requests")
-    reading.put(spans.WEB_SEARCHES, searches if searches is not None else details.get("web_search_requests"))
+    reading.put_count(spans.WEB_SEARCHES, searches if searches is not None else details.get("web_search_requests"))
     reading.put(spans.SERVICE_TIER, "fast" if inside.get("speed") == "fast" else inside.get("service_tier"))
     if inside.get("inference_geo") not in (None, "not_available", "global"):
         reading.put(spans.REGION, inside["inference_geo"])
@@ -171,6 +171,6 @@ def _read_more(usage: Any, reading: Reading) -> None:
 
 def _read_rerank(meta: Mapping[str, Any], reading: Reading) -> None:
     billed = fields(meta.get("billed_units"))
-    reading.put(spans.SEARCH_UNITS, billed.get("search_units"))
+    reading.put_count(spans.SEARCH_UNITS, billed.get("search_units"))
     tokens = first(fields(meta.get("tokens")), "input_tokens")
-    reading.put(spans.INPUT_TOKENS, tokens if tokens is not None else billed.get("total_tokens"))
+    reading.put_count(spans.INPUT_TOKENS, tokens if tokens is not None else billed.get("total_tokens"))

@@ -13,7 +13,7 @@ from typing import Any
 from farebox import spans
 from farebox.openai_shape import TIERS, first
 from farebox.places import Place, place_at
-from farebox.reading import Reading, Request, fields
+from farebox.reading import Reading, Request, count, fields, listed
 from farebox.sdks import Target
 
 TESTED = ("2.10", "3.7")
@@ -72,14 +72,14 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
 def read_response(response: Any, reading: Reading) -> None:
     inside = fields(response)
     _read_names(inside, reading)
-    reasons = [reason for choice in _list(inside, "choices") if (reason := fields(choice).get("finish_reason"))]
+    reasons = [reason for choice in listed(inside.get("choices")) if (reason := fields(choice).get("finish_reason"))]
     if reasons:
         reading.attributes[spans.FINISH_REASONS] = [str(reason) for reason in reasons]
-    for entry in _list(inside, "outputs"):
+    for entry in listed(inside.get("outputs")):
         # A conversation of an agent names its model with the messages only.
         _put_text(spans.RESPONSE_MODEL, fields(entry).get("model"), reading)
     _read_usage(inside.get("usage"), reading)
-    reading.put(spans.PAGES, fields(inside.get("usage_info")).get("pages_processed"))
+    reading.put_count(spans.PAGES, fields(inside.get("usage_info")).get("pages_processed"))
 
 
 def read_chunk(chunk: Any, reading: Reading) -> None:
@@ -90,7 +90,7 @@ def read_chunk(chunk: Any, reading: Reading) -> None:
         read_response(inside["response"], reading)
         return
     _read_names(inside, reading)
-    for choice in _list(inside, "choices"):
+    for choice in listed(inside.get("choices")):
         if reason := fields(choice).get("finish_reason"):
             reading.attributes[spans.FINISH_REASONS] = [str(reason)]
     _read_usage(inside.get("usage"), reading)
@@ -121,28 +121,28 @@ def _read_usage(usage: Any, reading: Reading) -> None:
     Totals are not looked at: where audio is transcribed they hold its tokens, which are billed by the second.
     """
     said = _said(usage)
-    prompt, connectors = first(said, "prompt_tokens", "input_tokens"), said.get("connector_tokens")
-    if isinstance(prompt, int):
+    prompt = count(first(said, "prompt_tokens", "input_tokens"))
+    if prompt is not None:
         # What the tools at Mistral's brought in was read by the model, beside the prompt.
-        prompt += connectors if isinstance(connectors, int) else 0
-    reading.put(spans.INPUT_TOKENS, prompt)
-    reading.put(spans.OUTPUT_TOKENS, first(said, "completion_tokens", "output_tokens"))
+        prompt += count(said.get("connector_tokens")) or 0
+    reading.put_count(spans.INPUT_TOKENS, prompt)
+    reading.put_count(spans.OUTPUT_TOKENS, first(said, "completion_tokens", "output_tokens"))
     details = fields(first(said, "prompt_tokens_details", "input_tokens_details"))
-    reading.put(spans.CACHE_READ_INPUT_TOKENS, details.get("cached_tokens"))
-    reading.put(spans.CACHE_WRITE_INPUT_TOKENS, details.get("cache_write_tokens"))
-    reading.put(spans.NUM_CACHED_TOKENS, said.get("num_cached_tokens"))
+    reading.put_count(spans.CACHE_READ_INPUT_TOKENS, details.get("cached_tokens"))
+    reading.put_count(spans.CACHE_WRITE_INPUT_TOKENS, details.get("cache_write_tokens"))
+    reading.put_count(spans.NUM_CACHED_TOKENS, said.get("num_cached_tokens"))
     reasoning = fields(first(said, "completion_tokens_details", "output_tokens_details"))
-    reading.put(spans.REASONING_OUTPUT_TOKENS, reasoning.get("reasoning_tokens"))
-    reading.put(spans.INPUT_SECONDS, said.get("prompt_audio_seconds"))
+    reading.put_count(spans.REASONING_OUTPUT_TOKENS, reasoning.get("reasoning_tokens"))
+    reading.put_count(spans.INPUT_SECONDS, said.get("prompt_audio_seconds"))
     _read_tier(said, reading)
     _read_connectors(fields(said.get("connectors")), reading)
 
 
 def _read_connectors(calls: Mapping[str, Any], reading: Reading) -> None:
-    searches = [calls[name] for name in WEB_SEARCHES if isinstance(calls.get(name), int)]
+    searches = [number for name in WEB_SEARCHES if (number := count(calls.get(name))) is not None]
     if searches:
-        reading.put(spans.WEB_SEARCHES, sum(searches))
-    reading.put(spans.OUTPUT_IMAGES, calls.get("image_generation"))
+        reading.put_count(spans.WEB_SEARCHES, sum(searches))
+    reading.put_count(spans.OUTPUT_IMAGES, calls.get("image_generation"))
 
 
 def _said(usage: Any) -> dict[str, Any]:
@@ -155,8 +155,3 @@ def _put_text(name: str, value: Any, reading: Reading) -> None:
     """Keep a name; the SDK has an object of its own for what was left out."""
     if isinstance(value, str) and value:
         reading.attributes[name] = value
-
-
-def _list(inside: Mapping[str, Any], name: str) -> list[Any]:
-    value = inside.get(name)
-    return value if isinstance(value, list) else []

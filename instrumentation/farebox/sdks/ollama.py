@@ -54,13 +54,13 @@ def read_response(response: Any, reading: Reading) -> None:
         reading.attributes[spans.FINISH_REASONS] = [reason]
         reading.is_discarded = reason in NO_USE
     # A prompt that was evaluated before is not counted again: its count is then absent, which is not 0.
-    reading.put(spans.INPUT_TOKENS, inside.get("prompt_eval_count"))
-    reading.put(spans.OUTPUT_TOKENS, inside.get("eval_count"))
+    reading.put_count(spans.INPUT_TOKENS, inside.get("prompt_eval_count"))
+    reading.put_count(spans.OUTPUT_TOKENS, inside.get("eval_count"))
     usage = fields(inside.get("usage"))
-    reading.put(spans.INPUT_TOKENS, usage.get("input_tokens"))
-    reading.put(spans.OUTPUT_TOKENS, usage.get("output_tokens"))
+    reading.put_count(spans.INPUT_TOKENS, usage.get("input_tokens"))
+    reading.put_count(spans.OUTPUT_TOKENS, usage.get("output_tokens"))
     if inside.get("image") is not None:
-        reading.put(spans.OUTPUT_IMAGES, 1)
+        reading.put_count(spans.OUTPUT_IMAGES, 1)
 
 
 def read_chunk(chunk: Any, reading: Reading) -> None:

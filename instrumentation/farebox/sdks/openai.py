@@ -99,7 +99,7 @@ def read_response(response: Any, reading: Reading) -> None:
     if reading.request.operation == "video_generation":
         read_video(inside, reading)
         return
-    if reading.request.is_counted_once or inside.get("status") in UNFINISHED:
+    if reading.request.is_counted_once or str(inside.get("status")) in UNFINISHED:
         # A status poll, or the start of a background response: the answer that carries usage is the use.
         reading.is_discarded = inside.get("usage") is None or not counted.is_first(inside.get("id"))
     elif inside.get("object") == "response" and inside.get("usage") is not None:
@@ -151,7 +151,7 @@ def _read_output_items(items: Any, reading: Reading) -> None:
     calls = [fields(item) for item in items if fields(item).get("type") == "web_search_call"]
     searches = [call for call in calls if fields(call.get("action")).get("type", "search") == "search"]
     if searches:
-        reading.put(spans.WEB_SEARCHES, len(searches))
+        reading.put_count(spans.WEB_SEARCHES, len(searches))
 
 
 def _read_svg_usage(usage: Any, reading: Reading) -> None:
@@ -160,7 +160,7 @@ def _read_svg_usage(usage: Any, reading: Reading) -> None:
     read_usage(usage, second)
     inside = fields(usage)
     second.put(spans.RESPONSE_MODEL, inside.get("model"))
-    second.put(spans.REASONING_OUTPUT_TOKENS, inside.get("reasoning_tokens"))
+    second.put_count(spans.REASONING_OUTPUT_TOKENS, inside.get("reasoning_tokens"))
     reading.children.append(second.attributes)
 
 
