@@ -1,16 +1,17 @@
-"""Starts price syncs beside the requests: a route asks, a thread does the work, the run's row tells how it went."""
+"""Starts price syncs beside the requests: a route asks, a thread begins the job, the run's row tells how it went.
+
+The job is in the queue like any other: should this process end before it is done, the next one does it.
+"""
 
 from __future__ import annotations
 
-import logging
-from threading import Thread
+from threading import Event, Thread
 
 from sqlalchemy import Engine
 
-from farebox_ledger.price_sync import request_sync, run_sync
+from farebox_ledger.jobs import holder_name, run_job
+from farebox_ledger.price_sync import order_sync, run_ordered_sync
 from farebox_ledger.store.price_syncs import PriceSync
-
-logger = logging.getLogger(__name__)
 
 
 class PriceSyncing:
@@ -27,13 +28,7 @@ class PriceSyncing:
         Raises:
             Conflict: another one is running; carries its id.
         """
-        sync = request_sync(self._engine, self._origin)
-        # A process that ends meanwhile leaves the run behind, which the next sync then marks as failed.
-        Thread(target=self._run, args=(sync,), name="price-sync", daemon=True).start()
+        sync, job = order_sync(self._engine, self._origin, holder=holder_name())
+        work = (self._engine, job, run_ordered_sync, Event())
+        Thread(target=run_job, args=work, name="price-sync", daemon=True).start()
         return sync
-
-    def _run(self, sync: PriceSync) -> None:
-        try:
-            run_sync(self._engine, sync)
-        except Exception:
-            logger.exception("price sync %s failed", sync.id)

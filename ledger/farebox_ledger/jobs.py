@@ -31,6 +31,7 @@ from farebox_ledger.credits import (
 )
 from farebox_ledger.errors import DatabaseNotReady, LeaseLost, LedgerError
 from farebox_ledger.price_schedule import SYNC, PriceSchedule
+from farebox_ledger.price_sync import ORDERED, run_ordered_sync
 from farebox_ledger.store.engine import first_line, transaction
 from farebox_ledger.store.jobs import (
     MAX_ATTEMPTS,
@@ -78,6 +79,7 @@ KINDS: Final[Mapping[str, Work]] = {
     EVALUATE: evaluate_budgets,
     DELIVER: deliver_webhooks,
     ANNOUNCE: announce_unpriced,
+    ORDERED: run_ordered_sync,
     upkeep.PRUNE: upkeep.prune(frozenset(RECURRING)),
 }
 """What this version of farebox knows to do whatever its settings are."""

@@ -6,6 +6,7 @@ somebody's approval. Fetching and comparing hold no lock; applying is one short 
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from farebox_ledger.errors import CatalogUnusable, Conflict, InvalidInput, Ledge
 from farebox_ledger.store import subjects
 from farebox_ledger.store.catalog_state import lock_catalog
 from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.jobs import Job, enqueue
 from farebox_ledger.store.price_syncs import (
     SOURCE,
     Fetched,
@@ -41,7 +43,19 @@ DEFAULT_URL: Final = "https://raw.githubusercontent.com/BerriAI/litellm/main/mod
 
 URL_VARIABLE: Final = "FAREBOX_PRICE_SYNC_URL"
 
+ORDERED: Final = "run_price_sync"
+"""The kind of job that does a sync which somebody has ordered; `sync_prices` looks at the schedule."""
+
+_ORDERED_LIMITS: Final = Limits(total_s=60.0)
+"""Half a job's lease, so that no other process takes it while the file is still coming."""
+
 _EVERYBODY: Final = AllOrganizations()
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a job of the kind `run_price_sync` is told: the run that it is to do."""
+
+    sync: str
 
 
 class _Comparison(msgspec.Struct, frozen=True):
@@ -82,6 +96,30 @@ def request_sync(engine: Engine, origin: str) -> PriceSync:
     checked_origin(origin)
     with transaction(engine, _EVERYBODY, write=True) as connection:
         return begin_sync(connection, origin)
+
+
+def order_sync(engine: Engine, origin: str, *, holder: str | None = None) -> tuple[PriceSync, Job]:
+    """Write down a sync together with the job that does it, so that neither is without the other.
+
+    `holder` runs the job at once; should its process end before, another takes the job over.
+
+    Raises:
+        InvalidInput, Conflict: as `sync_prices`.
+    """
+    checked_origin(origin)
+    with transaction(engine, _EVERYBODY, write=True) as connection:
+        sync = begin_sync(connection, origin)
+        return sync, enqueue(connection, _EVERYBODY, ORDERED, Order(sync.id), holder=holder)
+
+
+def run_ordered_sync(engine: Engine, job: Job, stop: threading.Event) -> dict[str, str]:
+    """Do the sync of a job; one that another process has ended meanwhile is left as it is."""
+    order = msgspec.json.decode(job.arguments, type=Order)
+    with transaction(engine, _EVERYBODY) as connection:
+        sync = get_sync(connection, order.sync)
+    if sync.status == "running":
+        sync = run_sync(engine, sync, limits=_ORDERED_LIMITS)
+    return {"sync": sync.id, "status": sync.status}
 
 
 def run_sync(engine: Engine, sync: PriceSync, *, limits: Limits | None = None) -> PriceSync:
@@ -212,5 +250,10 @@ def _reasons(difference: Difference | None) -> str | None:
 def _finish(
     engine: Engine, sync: PriceSync, status: SyncStatus, detail: str | None = None, *, etag: str | None = None
 ) -> PriceSync:
+    """End a run; one that another process has ended stays as that has left it."""
     with transaction(engine, _EVERYBODY, write=True) as connection:
+        lock_catalog(connection)
+        stands = get_sync(connection, sync.id)
+        if stands.status != "running":
+            return stands
         return finish_sync(connection, sync.id, status, detail=detail, etag=etag)

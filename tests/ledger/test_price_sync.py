@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
 
 from farebox_ledger.catalog import shipped_snapshots, snapshot_content
 from farebox_ledger.catalog.difference import Moved
 from farebox_ledger.catalog.download import Limits
 from farebox_ledger.errors import CatalogUnusable, Conflict, InvalidInput, NotFound
+from farebox_ledger.jobs import KINDS, run_jobs
 from farebox_ledger.price_sync import (
+    ORDERED,
     approve_sync,
     checked_source,
+    order_sync,
     preview_sync,
     request_sync,
+    run_ordered_sync,
     run_sync,
     sync_prices,
 )
 from farebox_ledger.pricing import Charge, Price, PricingRequest
 from farebox_ledger.store.engine import transaction
+from farebox_ledger.store.jobs import get_job
 from farebox_ledger.store.price_rows import read_prices
-from farebox_ledger.store.price_syncs import LONGEST_RUN_US, begin_sync, get_sync, list_syncs
+from farebox_ledger.store.price_syncs import LONGEST_RUN_US, PriceSync, begin_sync, get_sync, list_syncs
 from farebox_ledger.store.prices import catalog_version, ensure_shipped_prices, load_book
 from farebox_ledger.store.schema import price_revisions, prices
 from farebox_ledger.usage import Usage
@@ -365,3 +373,50 @@ def test_a_sync_over_the_shipped_catalog_keeps_what_is_the_same(sqlite_engine: E
     with transaction(sqlite_engine, EVERYBODY) as connection:
         revisions = select(func.count()).select_from(price_revisions).where(price_revisions.c.source == "litellm")
         assert connection.scalar(revisions) == 2
+
+
+def test_an_ordered_sync_is_done_by_another_when_its_process_has_died(synced: Engine, server: CatalogServer) -> None:
+    server.put({**MODELS, "model-3": entry(3e-06)})
+    sync, job = order_sync(synced, server.url, holder="a process that dies now")
+
+    assert run_jobs(synced, threading.Event(), {ORDERED: run_ordered_sync}, until_idle=True) == 0
+    assert found(synced, sync).status == "running"
+    with transaction(synced, EVERYBODY, write=True) as connection:
+        connection.execute(text("UPDATE jobs SET leased_until_us = 0 WHERE status = 'running'"))  # as time does
+    assert run_jobs(synced, threading.Event(), {ORDERED: KINDS[ORDERED]}, until_idle=True) == 0
+
+    with transaction(synced, EVERYBODY) as connection:
+        ended = get_job(connection, EVERYBODY, job.id)
+    assert (found(synced, sync).status, ended.status, ended.attempts) == ("applied", "done", 2)
+    assert ended.result is not None
+    assert msgspec.json.decode(ended.result) == {"sync": sync.id, "status": "applied"}
+
+
+def test_a_sync_that_two_processes_do_is_applied_once_and_stays_applied(synced: Engine, server: CatalogServer) -> None:
+    server.put({**MODELS, "model-3": entry(3e-06)})
+    sync, job = order_sync(synced, server.url, holder="one")
+    before = len(rows(synced, "model-3"))
+
+    with ThreadPoolExecutor(4) as threads:
+        ended = [threads.submit(run_ordered_sync, synced, job, threading.Event()) for _ in range(4)]
+    faults = [one.exception(timeout=30) for one in ended]
+
+    assert [fault for fault in faults if fault is not None and not isinstance(fault, Conflict)] == []
+    assert found(synced, sync).status == "applied"
+    assert len(rows(synced, "model-3")) == before + 1
+
+
+def test_an_order_that_is_refused_leaves_no_job(synced: Engine, server: CatalogServer) -> None:
+    request_sync(synced, server.url)
+
+    with pytest.raises(Conflict):
+        order_sync(synced, server.url)
+
+    assert run_jobs(synced, threading.Event(), {ORDERED: run_ordered_sync}, until_idle=True) == 0
+    with transaction(synced, EVERYBODY) as connection:
+        assert connection.execute(text("SELECT COUNT(*) FROM jobs WHERE kind = 'run_price_sync'")).scalar() == 0
+
+
+def found(engine: Engine, sync: PriceSync) -> PriceSync:
+    with transaction(engine, EVERYBODY) as connection:
+        return get_sync(connection, sync.id)
