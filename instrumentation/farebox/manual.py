@@ -248,10 +248,11 @@ def _usage(named: Mapping[str, Any], cache_writes: int | Mapping[str, int] | Non
         else:
             safety.say_once(f"usage.{name}", f"{name!r} is no usage member and is left out.")
     if isinstance(cache_writes, Mapping):
-        attributes[spans.CACHE_WRITE_INPUT_TOKENS] = sum(count(tokens) or 0 for tokens in cache_writes.values())
-        for ttl, tokens in cache_writes.items():
-            if ttl in CACHE_WRITES:
-                _put_count(attributes, CACHE_WRITES[ttl], tokens)
+        by_ttl = {ttl: number for ttl, tokens in cache_writes.items() if (number := count(tokens)) is not None}
+        if any(tokens is not None and ttl not in by_ttl for ttl, tokens in cache_writes.items()):
+            raise ValueError("cache_write_input_tokens holds what is no number: the total is not known")
+        attributes[spans.CACHE_WRITE_INPUT_TOKENS] = sum(by_ttl.values())
+        attributes.update({CACHE_WRITES[ttl]: tokens for ttl, tokens in by_ttl.items() if ttl in CACHE_WRITES})
     elif cache_writes is not None:
         _put_count(attributes, spans.CACHE_WRITE_INPUT_TOKENS, cache_writes)
     return attributes

@@ -23,7 +23,24 @@ from tests.instrumentation.recorder import Recorder
 
 MESSAGES: Any = [{"role": "user", "content": "What does a ride cost?"}]
 GONE = object()
-ODD = (GONE, None, "", "12", "1e5", "twelve", -1, 1.5, True, math.nan, math.inf, 2**70, [], [None], {}, {"a": 1})
+ODD: tuple[Any, ...] = (
+    GONE,
+    None,
+    "",
+    "12",
+    "1e5",
+    "twelve",
+    -1,
+    1.5,
+    True,
+    math.nan,
+    math.inf,
+    2**70,
+    [],
+    [None],
+    {},
+    {"a": 1},
+)
 
 USAGE = {
     "prompt_tokens": 100,
@@ -390,7 +407,14 @@ def test_an_error_beside_its_usage_is_a_failed_call_with_tokens(
 
 
 def message(**usage: Any) -> list[dict[str, Any]]:
-    begun = {"id": "m1", "type": "message", "role": "assistant", "model": "c", "content": [], "stop_reason": None}
+    begun: dict[str, Any] = {
+        "id": "m1",
+        "type": "message",
+        "role": "assistant",
+        "model": "c",
+        "content": [],
+        "stop_reason": None,
+    }
     return [
         {"type": "message_start", "message": {**begun, "usage": {"input_tokens": 10, "output_tokens": 1}}},
         {"type": "ping"},
