@@ -235,7 +235,7 @@ def _record(
     return True
 
 
-def _usage(named: Mapping[str, Any], cache_writes: int | Mapping[str, int] | None) -> Attributes:
+def _usage(named: Mapping[str, Any], cache_writes: int | Mapping[str, object] | None) -> Attributes:
     """Usage members by their span attributes; an unknown name is left out with one log line."""
     attributes: Attributes = {}
     for name, value in named.items():
