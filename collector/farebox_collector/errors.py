@@ -11,6 +11,7 @@ CollectorError
     ├── Unauthenticated       no key, or none that is known and valid            401  never retried by exporters
     ├── PermissionDenied      a known key that may not send                      403  never retried
     ├── Malformed             bytes that are no OTLP                             400  never retried
+    ├── LengthRequired        a body that may be there and would not be read         411  never retried
     ├── TooLarge              beyond the size limit, raw or decompressed         413  never retried
     ├── UnsupportedMedia      another content type or compression                415  never retried
     ├── TooSlow               the body did not arrive in time                    408  never retried
@@ -93,6 +94,13 @@ class Malformed(Refused):
     """The body is no OTLP request in the stated encoding."""
 
     http_status = 400
+    grpc_code = 3
+
+
+class LengthRequired(Refused):
+    """The request does not say whether it has a body; taking it for empty would lose what it has."""
+
+    http_status = 411
     grpc_code = 3
 
 

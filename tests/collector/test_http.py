@@ -4,6 +4,7 @@ import gzip
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -193,9 +194,79 @@ def test_an_upload_that_was_refused_is_not_read_for_ever(small: Running) -> None
     connection.close()
 
 
-def send_mebibytes(connection: socket.socket, count: int) -> None:
+@pytest.mark.parametrize("later", [b"1", b"\r\n"], ids=["a byte of a refused upload", "an empty line"])
+def test_who_says_something_and_then_nothing_is_hung_up_on(small: Running, later: bytes) -> None:
+    head = b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (0 if later == b"\r\n" else 100)
+    with socket.create_connection(("127.0.0.1", small.http.port), timeout=10) as connection:
+        connection.sendall(head)
+        assert answer_on(connection).startswith(b"HTTP/1.1 404 ")
+
+        started = time.monotonic()
+        connection.sendall(later)
+        assert connection.recv(1000) == b""
+        assert time.monotonic() - started < 5
+
+
+def test_a_refused_upload_may_go_on_and_the_next_request_is_answered(small: Running) -> None:
+    with socket.create_connection(("127.0.0.1", small.http.port), timeout=10) as connection:
+        connection.sendall(b"POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n12345")
+        assert answer_on(connection).startswith(b"HTTP/1.1 404 ")
+        time.sleep(0.5)
+        connection.sendall(b"67890")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answer_on(connection).startswith(b"HTTP/1.1 200 ")
+        time.sleep(1.2)  # longer than an upload that goes on may take, which is over
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert answer_on(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_reads_no_answer_is_hung_up_on(small: Running) -> None:
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", small.http.port))
+        connection.settimeout(5)
+        asked = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 30_000
+
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):  # not a timeout
+            send_mebibytes(connection, 100, asked)
+    assert small.http.get("/healthz").status == 200
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_request_that_does_not_say_how_long_it_is_is_no_success(small: Running, version: bytes) -> None:
+    head = b"POST /v1/traces HTTP/%b\r\nhost: x\r\ncontent-type: %b\r\n\r\n" % (version, PROTOBUF.encode())
+    with socket.create_connection(("127.0.0.1", small.http.port), timeout=10) as connection:
+        connection.sendall(head)
+        answer = answer_on(connection)
+
+    assert answer.startswith(b"HTTP/1.1 411 ")
+    assert b"send Content-Length" in answer
+
+
+def test_many_gzip_files_in_a_row_are_named(small: Running) -> None:
+    answer = small.http.post(b"".join(gzip.compress(b"") for _ in range(65)), content_encoding="gzip")
+
+    assert (answer.status, Status.FromString(answer.body).message) == (
+        400,
+        "the body is more than 64 gzip files in a row; send one",
+    )
+
+
+def answer_on(connection: socket.socket) -> bytes:
+    """Read the next answer with its body."""
+    answer = b""
+    while (found := re.search(rb"content-length: (\d+)\r\n(?:.+\r\n)*\r\n", answer)) is None or len(answer) < (
+        found.end() + int(found[1])
+    ):
+        received = connection.recv(1000)
+        assert received, answer
+        answer += received
+    return answer
+
+
+def send_mebibytes(connection: socket.socket, count: int, mebibyte: bytes = bytes(2**20)) -> None:
     for _ in range(count):
-        connection.sendall(bytes(2**20))
+        connection.sendall(mebibyte)
 
 
 def test_the_answer_to_a_full_spool_is_a_retry_hint(tmp_path: Path, sqlite_url: str) -> None:

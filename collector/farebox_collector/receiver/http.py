@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from farebox_collector.config import CollectorConfig
-from farebox_collector.errors import Malformed, Refused, TooSlow, Unavailable, UnsupportedMedia
+from farebox_collector.errors import LengthRequired, Malformed, Refused, TooSlow, Unavailable, UnsupportedMedia
 from farebox_collector.intake import Encoding, Intake
 from farebox_collector.logs import where
 from farebox_collector.originals import KeepOriginal, Original
@@ -131,6 +131,8 @@ class HttpReceiver:
         return b"{}" if encoding == "json" else b""
 
     async def _read_body(self, headers: Headers, receive: Receive, allowance: Allowance) -> bytes:
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            raise LengthRequired("say how long the body is: send Content-Length, or send it chunked")
         if int(headers.get(b"content-length", b"0")) > self._max_body_bytes:
             raise too_large(self._max_body_bytes)
         try:

@@ -36,6 +36,7 @@ class _Protocol(HttpToolsProtocol):
     """uvicorn's protocol with the bounds that it lacks: for connections, headers, and what follows a refusal."""
 
     header_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
     max_discarded_bytes: int = 0
     max_connections: int = 1000
 
@@ -44,6 +45,8 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._discarded_bytes = 0
         self._header_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
         self._head: bytes | None = None
         if len(self.connections) > self.max_connections:
             self._refuse(b"503 Service Unavailable", _TOO_MANY, b"retry-after: %b\r\n" % RETRY_AFTER)
@@ -52,6 +55,10 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_header_timer()
+        _stop(self._idle_timer)
+        self._idle_timer = None
+        _stop(self._write_timer)
+        self._write_timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -69,6 +76,20 @@ class _Protocol(HttpToolsProtocol):
                 self._header_bytes += len(data)
                 if self._header_bytes > MAX_HEADER_BYTES:
                     self._refuse(b"431 Request Header Fields Too Large", _HEADERS_TOO_LARGE)
+            elif self._idle_timer is None and self.cycle.response_complete:
+                # The rest of an upload that was refused, or empty lines: uvicorn has stopped its own timer for them.
+                self._idle_timer = self.loop.call_later(self.body_timeout_s, self.transport.close)
+
+    def pause_writing(self) -> None:
+        """Somebody sends requests and does not read the answers: that may hold a connection for a while only."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.body_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The answers are read."""
+        _stop(self._write_timer)
+        self._write_timer = None
+        super().resume_writing()
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Read a request again without its wish for another protocol, which a server may ignore (RFC 9110, 7.8).
@@ -83,6 +104,8 @@ class _Protocol(HttpToolsProtocol):
         self.data_received(head + rest)
 
     def on_message_begin(self) -> None:
+        _stop(self._idle_timer)
+        self._idle_timer = None
         self._expect_headers()
         super().on_message_begin()
 
@@ -121,9 +144,13 @@ class _Protocol(HttpToolsProtocol):
         self._header_timer = self.loop.call_later(self.header_timeout_s, self.transport.close)
 
     def _stop_header_timer(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
+        _stop(self._header_timer)
+        self._header_timer = None
+
+
+def _stop(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 def _head(parser: httptools.HttpRequestParser, url: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -192,7 +219,7 @@ class HttpServer:
         self._socket = listening_socket(config.http_listen, "FAREBOX_HTTP_LISTEN")
         self.port: int = self._socket.getsockname()[1]
         bounds = {"header_timeout_s": config.header_timeout_s, "max_discarded_bytes": 2 * config.max_body_bytes}
-        bounds["max_connections"] = config.max_connections
+        bounds |= {"max_connections": config.max_connections, "body_timeout_s": config.body_timeout_s}
         protocol = type("Protocol", (_Protocol,), bounds)
         self._server = _Server(
             uvicorn.Config(

@@ -121,5 +121,5 @@ async def decompressed(body: bytes, compression: Compression, max_bytes: int, al
         if not body:
             return b"".join(pieces) if len(pieces) > 1 else pieces[0]
         if compression != "gzip":
-            break
-    raise Malformed("something follows the compressed body")
+            raise Malformed("something follows the compressed body")
+    raise Malformed(f"the body is more than {MAX_MEMBERS} gzip files in a row; send one")
