@@ -46,6 +46,9 @@ RESPONSES: Usage = {
     "output_tokens_details": {"reasoning_tokens": 20},
     "total_tokens": 280,
 }
+#: A Live session of 61.5 s, in which a response (as above) and a decision were asked for: 64 in, 5 out.
+LIVE_S = 61.5
+DECISION: Usage = {"input_tokens": 64, "output_tokens": 5, "total_tokens": 69}
 
 
 class FakeRealtime:
@@ -71,6 +74,9 @@ class FakeRealtime:
     def _talk(self, connection: ServerConnection) -> None:
         assert connection.request is not None
         address = urlsplit(connection.request.path)
+        if "/live/sessions" in address.path:
+            self._live(connection)
+            return
         is_realtime = address.path.endswith("/realtime")
         model = parse_qs(address.query).get("model", [""])[0]
         if is_realtime:
@@ -85,6 +91,22 @@ class FakeRealtime:
                 answers = self._realtime() if is_realtime else self._response(event.get("model", ""))
                 for answer in answers:
                     _send(connection, answer)
+
+    def _live(self, connection: ServerConnection) -> None:
+        """One session, asked to close by its second message."""
+        session = {"id": f"live_{id(self)}", "expires_at": 9, "model": "gpt-live-1", "status": "active"}
+        json.loads(connection.recv())
+        _send(connection, {"type": "session.started", "event_id": "event_0", "session": session})
+        for event in self._response("gpt-5"):
+            _send(connection, {"type": "response.event", "event_id": "event_1", "event": event})
+        decision = {"model": "gpt-decide-1", "answers": [], "usage": DECISION}
+        decided = {"type": "decision.completed", "decision": decision}
+        _send(connection, {"type": "decision.event", "event_id": f"event_{id(self)}", "event": decided})
+        seconds = {"seconds": LIVE_S - 1}
+        _send(connection, {"type": "session.usage.updated", "event_id": "event_3", "usage": seconds})
+        json.loads(connection.recv())
+        closed = {"type": "session.closed", "event_id": "event_4", "reason": "close_requested", "session": session}
+        _send(connection, {**closed, "usage": {"seconds": LIVE_S}})
 
     def _realtime(self) -> list[dict[str, Any]]:
         response_id = f"resp_rt_{id(self)}_{next(self._ids)}"

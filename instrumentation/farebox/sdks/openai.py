@@ -32,6 +32,9 @@ TESTED = ("1.40", "3.52")
 CONNECTIONS: Mapping[str, str] = {
     "openai.resources.realtime.realtime": "RealtimeConnection",
     "openai.resources.responses.responses": "ResponsesConnection",
+    "openai.resources.live.live": "LiveConnection",
+    "openai.resources.live.sideband": "SidebandConnection",
+    "openai.resources.live.forks": "ForksConnection",
     "openai.resources.beta.realtime.realtime": "RealtimeConnection",
     "openai.resources.beta.responses.responses": "ResponsesConnection",
 }

@@ -103,6 +103,42 @@ def test_each_response_on_an_async_connection_is_a_span(fake: FakeRealtime, reco
     assert used(recorder.one()) == REALTIME
 
 
+LIVE_SPANS = [
+    ("chat gpt-5", RESPONSES),
+    ("classify gpt-decide-1", {"gen_ai.usage.input_tokens": 64, "gen_ai.usage.output_tokens": 5}),
+    ("chat gpt-live-1", {"farebox.usage.input_seconds": 61.5}),
+]
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_a_live_session_is_its_seconds_and_the_models_that_it_asks(client: openai.OpenAI, recorder: Recorder) -> None:
+    for _ in range(2):  # who listens to a session beside the one that holds it hears the same
+        with client.live.connect() as connection:
+            connection.send({"type": "session.start", "session": {"model": "gpt-live-1"}})
+            until(connection, "session.usage.updated")
+            connection.send({"type": "session.close"})
+            until(connection, "session.closed")
+
+    spans = [span for span in recorder.spans() if "resp_ws" not in span.attributes.get("gen_ai.response.id", "")]
+    assert [(span.name, used(span)) for span in spans] == LIVE_SPANS[1:]
+    asked = [span for span in recorder.spans() if span.name == "chat gpt-5"]
+    assert [used(span) for span in asked] == [RESPONSES, RESPONSES]
+
+
+@pytest.mark.usefixtures("no_faults")
+def test_an_async_live_session_is_metered(fake: FakeRealtime, recorder: Recorder) -> None:
+    async def talk() -> None:
+        async with async_client(fake).live.connect() as connection:
+            await connection.send({"type": "session.start", "session": {"model": "gpt-live-1"}})
+            await until_async(connection, "session.usage.updated")
+            await connection.send({"type": "session.close"})
+            await until_async(connection, "session.closed")
+
+    asyncio.run(talk())
+
+    assert [(span.name, used(span)) for span in recorder.spans()] == LIVE_SPANS
+
+
 @pytest.mark.usefixtures("no_faults")
 def test_what_the_app_said_is_written_down_by_a_model_of_its_own(client: openai.OpenAI, recorder: Recorder) -> None:
     with client.realtime.connect(model="gpt-realtime") as connection:
