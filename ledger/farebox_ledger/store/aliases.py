@@ -69,7 +69,8 @@ class AliasChange(Redated, frozen=True, kw_only=True):
 
 
 def _before(connection: Connection, scope: Scope, identity: str) -> AdministeredAlias:
-    """Read what the audit log keeps of the time before a change."""
+    """Read what the audit log keeps of the time before a change, which nobody else makes until this one is done."""
+    lock_catalog(connection)
     return get_alias(connection, scope, identity)
 
 

@@ -112,8 +112,8 @@ def set_resolved(connection: Connection, alert: Alert, resolved_at_us: int | Non
 
 
 def _before(connection: Connection, scope: Scope, identity: str) -> Alert:
-    """Read what the audit log keeps of the time before a change."""
-    return get_alert(connection, scope, identity)
+    """Read what the audit log keeps of the time before a change, which nobody else makes until this one is done."""
+    return get_alert(connection, scope, identity, hold=True)
 
 
 @audit.changes(_NOUN, _before, "acknowledge")
@@ -133,14 +133,15 @@ def acknowledge(connection: Connection, scope: Scope, identity: str, by: str, *,
     return get_alert(connection, scope, identity)
 
 
-def get_alert(connection: Connection, scope: Scope, identity: str) -> Alert:
-    """Find an alert of the scope.
+def get_alert(connection: Connection, scope: Scope, identity: str, *, hold: bool = False) -> Alert:
+    """Find an alert of the scope. `hold` keeps it from others who would change it until the transaction ends.
 
     Raises:
         NotFound: there is none, or not for this scope.
     """
     mine = (within(scope, budget_alerts.c.org_id), budget_alerts.c.id == identity)
-    row = connection.execute(select(budget_alerts).where(*mine)).one_or_none()
+    one = select(budget_alerts).where(*mine)
+    row = connection.execute(one.with_for_update() if hold else one).one_or_none()
     if row is None:
         raise NotFound(_NOUN, identity)
     return _alert(row)

@@ -149,8 +149,8 @@ class BudgetedCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _before(connection: Connection, scope: Scope, identity: str) -> Budget:
-    """Read what the audit log keeps of the time before a change."""
-    return get_budget(connection, scope, identity)
+    """Read what the audit log keeps of the time before a change, which nobody else makes until this one is done."""
+    return get_budget(connection, scope, identity, hold=True)
 
 
 @audit.makes(_NOUN)
@@ -230,13 +230,14 @@ def delete_budget(
     _touch(connection, _expected(connection, scope, identity, expected_version), at_us, deleted_at_us=at_us)
 
 
-def get_budget(connection: Connection, scope: Scope, identity: str) -> Budget:
-    """Find a budget of the scope.
+def get_budget(connection: Connection, scope: Scope, identity: str, *, hold: bool = False) -> Budget:
+    """Find a budget of the scope. `hold` keeps it from others who would change it until the transaction ends.
 
     Raises:
         NotFound: there is none, or not for this scope.
     """
-    row = connection.execute(_live(scope).where(budgets.c.id == identity)).one_or_none()
+    one = _live(scope).where(budgets.c.id == identity)
+    row = connection.execute(one.with_for_update() if hold else one).one_or_none()
     if row is None:
         raise NotFound(_NOUN, identity)
     return _budget(row)

@@ -70,7 +70,8 @@ class ModelConfigChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _before(connection: Connection, scope: Scope, identity: str) -> ModelConfig:
-    """Read what the audit log keeps of the time before a change."""
+    """Read what the audit log keeps of the time before a change, which nobody else makes until this one is done."""
+    lock_catalog(connection)
     return get_model_config(connection, scope, identity)
 
 

@@ -121,7 +121,8 @@ class _Content(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _before(connection: Connection, scope: Scope, identity: str) -> PriceOverride:
-    """Read what the audit log keeps of the time before a change."""
+    """Read what the audit log keeps of the time before a change, which nobody else makes until this one is done."""
+    lock_catalog(connection)
     return get_override(connection, scope, identity)
 
 

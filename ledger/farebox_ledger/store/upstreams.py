@@ -47,7 +47,8 @@ class UpstreamChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _before(connection: Connection, scope: Scope, identity: str) -> Upstream:
-    """Read what the audit log keeps of the time before a change."""
+    """Read what the audit log keeps of the time before a change, which nobody else makes until this one is done."""
+    lock_catalog(connection)
     return get_upstream(connection, scope, identity)
 
 

@@ -96,8 +96,8 @@ def create_webhook(connection: Connection, scope: Scope, draft: WebhookDraft, *,
 
 
 def _before(connection: Connection, scope: Scope, identity: str) -> Webhook:
-    """Read what the audit log keeps of the time before a change."""
-    return get_webhook(connection, scope, identity)
+    """Read what the audit log keeps of the time before a change, which nobody else makes until this one is done."""
+    return get_webhook(connection, scope, identity, hold=True)
 
 
 @audit.changes(_NOUN, _before)
@@ -150,13 +150,14 @@ def delete_webhook(
     _touch(connection, stands, at_us, deleted_at_us=at_us, is_active=0, secret="")
 
 
-def get_webhook(connection: Connection, scope: Scope, identity: str) -> Webhook:
-    """Find a webhook of the scope.
+def get_webhook(connection: Connection, scope: Scope, identity: str, *, hold: bool = False) -> Webhook:
+    """Find a webhook of the scope. `hold` keeps it from others who would change it until the transaction ends.
 
     Raises:
         NotFound: there is none, or not for this scope.
     """
-    row = connection.execute(_live(scope).where(webhooks.c.id == identity)).one_or_none()
+    one = _live(scope).where(webhooks.c.id == identity)
+    row = connection.execute(one.with_for_update() if hold else one).one_or_none()
     if row is None:
         raise NotFound(_NOUN, identity)
     return webhook_of(row)
