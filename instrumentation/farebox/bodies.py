@@ -34,7 +34,7 @@ MARKERS = (
     b'"executed_tools"',
 )  # fmt: skip
 #: Only what has one of these is decoded of what is delivered: counts, or what a connection is set to.
-DELIVERED_MARKERS = (b'"usage"', b'"usageMetadata"', b'"tokenCount"', b'"session"')
+DELIVERED_MARKERS = (b'"usage"', b'"usage_info"', b'"usageMetadata"', b'"tokenCount"', b'"session"')
 LAST_LINE = re.compile(rb"^data:\s*\[DONE\]\s*$", re.MULTILINE)
 LAST_EVENTS = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 

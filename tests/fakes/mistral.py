@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tests.fakes import batches
 from tests.fakes.server import WORDS, Event, FakeServer, Handler
 
 Usage = dict[str, Any]
@@ -66,12 +67,27 @@ TRANSCRIPTION: Usage = {
 }
 #: The end of a stream of speech; the characters of the text are what is billed.
 SPEECH: Usage = {"prompt_tokens": 9, "completion_tokens": 70, "total_tokens": 79}
+#: A batch that is done; its results are as those of the calls above.
+BATCH_JOB: dict[str, Any] = {
+    "input_files": ["file-in"], "endpoint": "/v1/chat/completions", "errors": [], "status": "SUCCESS", "created_at": 1,
+    "total_requests": 4, "completed_requests": 4, "succeeded_requests": 3, "failed_requests": 1, "object": "batch",
+    "model": "mistral-small-latest", "output_file": "file-out",
+}  # fmt: skip
 
 
 class _Handler(Handler):
     def do_GET(self) -> None:
+        """The results of a batch of two chats and an OCR: in a file, or in the job."""
         self._read_request()
-        self._send_error(404, None)
+        self._log(200)
+        if match := re.search(r"/files/([^/]+)/content$", self.path):
+            self._send_bytes(200, _results(match[1]), "application/octet-stream")
+        elif match := re.search(r"/batch/jobs/([^/?]+)", self.path):
+            is_inline = "inline=true" in self.path.lower()
+            outputs = [json.loads(line) for line in _results(match[1]).splitlines()] if is_inline else None
+            self._send_json(200, {**BATCH_JOB, "id": match[1], "outputs": outputs})
+        else:
+            self._send_error(404, None)
 
     def _read_request(self) -> None:
         super()._read_request()
@@ -193,6 +209,12 @@ class FakeMistral(FakeServer):
     """Mistral's platform."""
 
     handler = _Handler
+
+
+def _results(name: str) -> bytes:
+    chats = [batches.chat_body(f"{name}-{number}", "mistral-small-latest", CHAT) for number in range(2)]
+    pages = {"pages": [], "model": "mistral-ocr-2505", "usage_info": OCR}
+    return batches.result_file(name, [*chats, pages])
 
 
 def _chat_events(head: dict[str, Any], usage: Usage) -> Iterator[Event]:

@@ -1,7 +1,8 @@
 """Mistral's platform through the `mistralai` package, its Azure and Google Cloud clients included.
 
 Each method below makes one request, with the SDK's retries inside it; `parse`, `parse_stream` and the loop of
-`conversations.run_async` call them, so that each hop is a span of its own. The SDK's own OpenTelemetry spans go to the
+`conversations.run_async` call them, so that each hop is a span of its own. The answers of a batch are booked when they
+are first fetched, in the job or in its file. The SDK's own OpenTelemetry spans go to the
 app's tracer provider, never to ours.
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from farebox import spans
-from farebox.openai_shape import TIERS, first
+from farebox import counted, spans
+from farebox.openai_shape import TIERS, first, read_batch_line
 from farebox.places import Place, place_at
 from farebox.reading import Reading, Request, count, fields, listed
 from farebox.sdks import Target
@@ -48,8 +49,12 @@ def _targets(path: str, operation: str, methods: tuple[str, ...]) -> list[Target
     ]
 
 
-TARGETS = tuple(
-    target for path, (operation, methods) in METHODS.items() for target in _targets(path, operation, methods)
+#: Of a call that hands over answers of a batch; each of them has its own.
+DELIVERY = "batch_results"
+DELIVERIES: Mapping[str, str] = {"client.files.Files": "download", "client.jobs.Jobs": "get"}
+TARGETS = (
+    *(target for path, (operation, methods) in METHODS.items() for target in _targets(path, operation, methods)),
+    *(target for path, method in DELIVERIES.items() for target in _targets(path, DELIVERY, (method,))),
 )
 
 #: Tools that run at Mistral's and are billed by the call (docs.mistral.ai, agents and connectors, 2026-11).
@@ -64,13 +69,24 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     request = Request("chat", provider, model if isinstance(model, str) else None, is_stream=is_stream)
     request.body = kwargs
     place.put(request)
-    if type(owner).__name__ == "Speech" and isinstance(kwargs.get("input"), str):
+    kind = type(owner).__name__
+    request.is_delivery = kind == "Files"
+    request.is_counted_once = kind == "Jobs"
+    if kind == "Speech" and isinstance(kwargs.get("input"), str):
         request.units[spans.INPUT_CHARACTERS] = len(kwargs["input"])
     return request
 
 
 def read_response(response: Any, reading: Reading) -> None:
     inside = fields(response)
+    if reading.request.is_counted_once:
+        for line in listed(inside.get("outputs")):
+            _read_result(fields(line), reading)
+        return
+    _read_answer(inside, reading)
+
+
+def _read_answer(inside: Mapping[str, Any], reading: Reading) -> None:
     _read_names(inside, reading)
     reasons = [reason for choice in listed(inside.get("choices")) if (reason := fields(choice).get("finish_reason"))]
     if reasons:
@@ -84,6 +100,9 @@ def read_response(response: Any, reading: Reading) -> None:
 
 def read_chunk(chunk: Any, reading: Reading) -> None:
     inside = fields(chunk)
+    if reading.request.is_delivery:
+        _read_result(inside, reading)
+        return
     if "data" in inside:
         inside = fields(inside["data"])
     if "response" in inside:
@@ -94,6 +113,18 @@ def read_chunk(chunk: Any, reading: Reading) -> None:
         if reason := fields(choice).get("finish_reason"):
             reading.attributes[spans.FINISH_REASONS] = [str(reason)]
     _read_usage(inside.get("usage"), reading)
+
+
+def _read_result(line: Mapping[str, Any], reading: Reading) -> None:
+    """Read one result of a batch: an answer of its own, booked once however often it is fetched."""
+    answer = fields(fields(line.get("response")).get("body"))
+    if answer.get("usage_info") is None:
+        read_batch_line(line, reading, _read_answer)
+    elif counted.is_first(line.get("id")):
+        item = Reading(reading.request)
+        item.attributes.update({spans.OPERATION: "ocr", spans.BATCH: True})
+        _read_answer(answer, item)
+        reading.items.append(item.attributes)
 
 
 def _place_of(owner: Any, kwargs: Mapping[str, Any]) -> Place:

@@ -447,3 +447,49 @@ def test_a_speech_that_failed_bills_no_characters(client: Mistral, recorder: Rec
 
     assert recorder.one().attributes["farebox.outcome"] == "error"
     assert recorder.usage() == {}
+
+
+BATCH = [
+    ("chat mistral-small-latest", {"gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 40}),
+    ("chat mistral-small-latest", {"gen_ai.usage.input_tokens": 120, "gen_ai.usage.output_tokens": 40}),
+    ("ocr mistral-ocr-2505", {"farebox.usage.pages": 3}),
+]
+
+
+def assert_batch(recorder: Recorder) -> None:
+    spans = recorder.spans()
+    assert [span.name for span in spans] == [name for name, _ in BATCH]
+    for span, (_, usage) in zip(spans, BATCH, strict=True):
+        assert usage.items() <= span.attributes.items()
+        assert span.attributes["farebox.batch"] is True
+        assert span.attributes["gen_ai.provider.name"] == "mistral_ai"
+
+
+@pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize("is_inline", [False, True], ids=["file", "job"])
+def test_each_answer_of_a_batch_is_booked_once(client: Mistral, recorder: Recorder, is_inline: bool) -> None:
+    for _ in range(2):
+        if is_inline:
+            job = client.batch.jobs.get(job_id="job-sync", inline=True)
+            assert len(job.outputs or ()) == 4
+        else:
+            assert client.files.download(file_id="file-sync").read().count(b"\n") == 4
+            client.batch.jobs.get(job_id="job-bare")
+
+    assert_batch(recorder)
+
+
+@pytest.mark.usefixtures("no_faults")
+@pytest.mark.parametrize("is_inline", [False, True], ids=["file", "job"])
+def test_each_answer_of_a_batch_is_booked_async(provider: FakeMistral, recorder: Recorder, is_inline: bool) -> None:
+    async def run() -> None:
+        async with Mistral(api_key="k", server_url=provider.url) as client:
+            if is_inline:
+                await client.batch.jobs.get_async(job_id="job-async", inline=True)
+            else:
+                response = await client.files.download_async(file_id="file-async")
+                assert [line async for line in response.aiter_lines()]
+
+    asyncio.run(run())
+
+    assert_batch(recorder)
