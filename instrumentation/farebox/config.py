@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from farebox import safety
+from farebox import SDKS, safety
 
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})
-FALSE_WORDS = frozenset({"0", "false", "no", "off", ""})
+FALSE_WORDS = frozenset({"0", "false", "no", "off"})
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 DEFAULT_GRPC_ENDPOINT = "http://127.0.0.1:4317"
@@ -55,13 +55,13 @@ def read(environ: Mapping[str, str] | None = None) -> Settings:
     """Read all variables of the app side; see the table in the README for their meanings."""
     environ = os.environ if environ is None else environ
     protocol = _one_of(environ, "FAREBOX_PROTOCOL", PROTOCOLS)
-    instrument = _names(environ, "FAREBOX_INSTRUMENT")
+    instrument = _sdks(environ, "FAREBOX_INSTRUMENT")
     return Settings(
         endpoint=_endpoint(environ, DEFAULT_GRPC_ENDPOINT if protocol == "grpc" else DEFAULT_ENDPOINT),
         protocol=protocol,
         ingest_key=_key(environ),
         instrument=frozenset(instrument) if instrument else None,
-        disabled_sdks=frozenset(_names(environ, "FAREBOX_DISABLED_SDKS")),
+        disabled_sdks=frozenset(_sdks(environ, "FAREBOX_DISABLED_SDKS")),
         inject_stream_usage=_switch(environ, "FAREBOX_INJECT_STREAM_USAGE", default=True),
         estimate_tokens=_switch(environ, "FAREBOX_ESTIMATE_TOKENS", default=False),
         tracer_provider=_one_of(environ, "FAREBOX_TRACER_PROVIDER", TRACER_PROVIDERS),
@@ -87,11 +87,21 @@ def _names(environ: Mapping[str, str], name: str) -> list[str]:
     return [part.strip().lower() for part in environ.get(name, "").split(",") if part.strip()]
 
 
+def _sdks(environ: Mapping[str, str], name: str) -> list[str]:
+    """Read names of SDKs; one that nobody knows is said, since what was meant by it stays as it is."""
+    names = [sdk.replace("-", "_") for sdk in _names(environ, name)]  # as distributions spell them, too
+    unknown = sorted(set(names) - SDKS.keys())
+    if unknown:
+        known = ", ".join(sorted(SDKS))
+        safety.say_once(f"config.{name}", f"{name}: no SDK is called {', '.join(unknown)}; those known are {known}.")
+    return names
+
+
 def _switch(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
-    value = environ.get(name)
-    if value is None:
+    value = environ.get(name, "").strip()
+    if not value:  # as `${NAME:-}` leaves it in a compose file
         return default
-    word = value.strip().lower()
+    word = value.lower()
     if word in TRUE_WORDS or word in FALSE_WORDS:
         return word in TRUE_WORDS
     _wrong(name, value, "1 or 0", int(default))

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from farebox._version import __version__
-from farebox.config import Settings
+from farebox.config import DEFAULT_ENDPOINT, DEFAULT_GRPC_ENDPOINT, Settings
 
 TRACES_PATH = "/v1/traces"
 GRPC_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -64,6 +64,9 @@ def sender_for(settings: Settings) -> Sender:
                 "sending.grpc",
                 'FAREBOX_PROTOCOL=grpc needs the extra: pip install "farebox[otlp-grpc]". Sending over HTTP instead.',
             )
+            # The port that gRPC is expected at would not understand HTTP.
+            if settings.endpoint == DEFAULT_GRPC_ENDPOINT:
+                return HttpSender(DEFAULT_ENDPOINT, settings.ingest_key)
     return HttpSender(settings.endpoint, settings.ingest_key)
 
 

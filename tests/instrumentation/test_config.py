@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from farebox import config
+from farebox import config, sending
+from tests.fakes.receiver import FakeReceiver
 
 
 def test_an_empty_environment_gives_the_defaults(tmp_path: Path) -> None:
@@ -38,7 +40,9 @@ def test_an_empty_environment_gives_the_defaults(tmp_path: Path) -> None:
         ("FAREBOX_INSTRUMENT", "OpenAI, anthropic,", "instrument", frozenset({"openai", "anthropic"})),
         ("FAREBOX_INSTRUMENT", " , ", "instrument", None),
         ("FAREBOX_DISABLED_SDKS", "openai", "disabled_sdks", frozenset({"openai"})),
+        ("FAREBOX_DISABLED_SDKS", "google-genai", "disabled_sdks", frozenset({"google_genai"})),
         ("FAREBOX_INJECT_STREAM_USAGE", "off", "inject_stream_usage", False),
+        ("FAREBOX_INJECT_STREAM_USAGE", "", "inject_stream_usage", True),
         ("FAREBOX_ESTIMATE_TOKENS", "yes", "estimate_tokens", True),
         ("FAREBOX_TRACER_PROVIDER", "global", "tracer_provider", "global"),
         ("FAREBOX_BUFFER_DIR", "/var/lib/x", "buffer_dir", Path("/var/lib/x")),
@@ -70,6 +74,8 @@ def test_grpc_has_a_default_endpoint_of_its_own() -> None:
         ("FAREBOX_BUFFER_MAX_BYTES", "-1", "buffer_max_bytes", 67_108_864),
         ("FAREBOX_INJECT_STREAM_USAGE", "maybe", "inject_stream_usage", True),
         ("FAREBOX_INGEST_KEY", "clé", "ingest_key", None),
+        ("FAREBOX_INSTRUMENT", "opnai", "instrument", frozenset({"opnai"})),
+        ("FAREBOX_DISABLED_SDKS", "opnai", "disabled_sdks", frozenset({"opnai"})),
     ],
 )
 def test_a_wrong_value_is_one_line_and_the_default(
@@ -100,3 +106,14 @@ def test_the_exporter_settings_of_the_app_are_not_read() -> None:
 
     assert "FAREBOX_ENDPOINT" in asked
     assert not [name for name in asked if name.startswith("OTEL_")]
+
+
+def test_without_grpcio_spans_go_to_the_default_port_of_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with FakeReceiver() as collector:
+        monkeypatch.setattr(sending, "DEFAULT_ENDPOINT", collector.url)
+
+        sender = sending.sender_for(config.read({"FAREBOX_PROTOCOL": "grpc"}))
+
+        assert sender.send(b"", 5.0).verdict is sending.Verdict.ACCEPTED
+        sender.close()
