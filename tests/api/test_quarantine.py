@@ -102,6 +102,14 @@ def test_only_administrators_get_in(api: Api) -> None:
     assert delete(api, 1, reader) == 403
 
 
+def test_a_replay_needs_no_body(api: Api) -> None:
+    set_aside(api, span(1))
+
+    asked = api.client.post(f"/v1/quarantine/{1:032x}/replay", headers={"Authorization": f"Bearer {api.acme_key}"})
+
+    assert (asked.status_code, asked.json()["state"], asked.json()["stated_end"]) == (202, "requested", None)
+
+
 def test_a_replay_is_asked_for_and_ends_once(api: Api) -> None:
     set_aside(api, span(1))
     path = f"/v1/quarantine/{1:032x}"

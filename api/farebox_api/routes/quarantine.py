@@ -118,15 +118,15 @@ def shown(books: NamedDependency[SkipValidation[Books]], quarantine_id: Quaranti
 def replayed(
     books: NamedDependency[SkipValidation[Books]],
     quarantine_id: QuarantinePath,
-    data: SkipValidation[ReplayInput],
     body: RawBody,
+    data: SkipValidation[ReplayInput | None] = None,
 ) -> Response[QuarantinedAnswer]:
     """Ask that a span be booked, by a collector, within seconds; `state` says later how that ended.
 
     A span without valid ids gets ids made of its content; a call whose time is not to be believed needs `occurred_at`.
     What has been booked stays as it is, however often it is asked for.
     """
-    stated_end_us = read(body, ReplayInput).stated_end_us()
+    stated_end_us = read(body or b"{}", ReplayInput).stated_end_us()
     with books.writing() as (connection, scope):
         asked = request_replay(connection, scope, _identity(quarantine_id), stated_end_us=stated_end_us)
         answer = _answers(connection, [asked])[0]
