@@ -290,3 +290,43 @@ def test_many_writers_and_the_jobs_at_once_lose_nothing(engine: Engine) -> None:
     assert_books_balance(engine)
     assert_account_adds_up(engine, account)
     assert marks_left(engine) == 0
+
+
+def test_calls_voids_and_expiry_at_once_lose_nothing(engine: Engine) -> None:
+    account = open_account(engine)
+    now_us = time.time_ns() // 1000
+    made = [
+        grant(
+            engine, account, "1", effective_at_us=NOON - HOUR, expires_at_us=(NOON, now_us + 300_000, None)[number % 3]
+        )
+        for number in range(12)
+    ]
+
+    def call(writer: int) -> None:
+        for number in range(12):
+            one = booking(100 * writer + number, trace_id=bytes([writer, number]) * 8, occurred_at_us=NOON + number)
+            book_all(engine, one)
+            change_all(engine, Booking(one.event, priced(PICO // 7, number)))
+
+    def void(_: int) -> None:
+        for one in made[::2]:
+            _void(engine, account, one)
+
+    def expire(_: int) -> None:
+        for _ in range(6):
+            run_credit_jobs(engine)
+
+    with ThreadPoolExecutor(6) as pool:
+        doing = [pool.submit(act, number) for number, act in enumerate((call, call, void, void, expire, expire))]
+    for one in doing:
+        one.result()
+    run_credit_jobs(engine)
+    time.sleep(max(0.0, now_us / 1_000_000 + 0.4 - time.time()))
+    run_credit_jobs(engine)
+
+    assert_rows_are_charged(engine)
+    assert_books_balance(engine)
+    assert_account_adds_up(engine, account)
+    assert marks_left(engine) == 0
+    ended = [one for one in movements(engine, account) if one.type in ("void", "expiry")]
+    assert len({(one.source_id, one.step) for one in ended}) == len(ended)
