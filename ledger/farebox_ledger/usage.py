@@ -21,7 +21,7 @@ CallStatus: TypeAlias = Literal["ok", "error", "cancelled"]
 EventKind: TypeAlias = Literal["call", "container"]
 UsageRule: TypeAlias = Literal[
     "input_excludes_cache", "output_excludes_reasoning", "disjoint_parts", "compaction_added", "total_is_input",
-    "output_includes_placeholder", "cache_hit",
+    "output_includes_placeholder", "cache_hit", "response_unnamed",
 ]  # fmt: skip
 """How the counts of a row were made from what its emitter wrote; without a rule they stand as they were written.
 
@@ -32,6 +32,8 @@ UsageRule: TypeAlias = Literal[
 - `total_is_input`: only a total was written, of a call that has no output
 - `output_includes_placeholder`: nothing was changed; the emitter counts some output tokens of a stream twice
 - `cache_hit`: a gateway answered from its own cache: no provider was called, and nothing was used
+- `response_unnamed`: nothing was changed; the emitter keeps the provider's response to itself, so that a second library
+  which tells this call in a trace of its own is not known for the same: both rows are billed
 """
 BillingStatus: TypeAlias = Literal["billed", "free", "partial", "assumed", "unpriced", "not_billable", "suppressed"]
 Reason: TypeAlias = Literal[

@@ -73,6 +73,21 @@ def test_each_call_of_its_own_is_one_row_with_the_true_tokens(emitter: str, tmp_
         assert billed(tmp_path) == Counter(EMITTERS[emitter])
 
 
+def test_a_report_that_hides_the_response_is_billed_beside_another_and_says_so(tmp_path: Path) -> None:
+    """Of anthropic's streams out of any trace only the provider's id could say that the two reports are one call."""
+    with line("openinference", tmp_path, INSIDE="0", OPENINFERENCE_HIDE_OUTPUTS="true"):
+        assert billed(tmp_path) == Counter([*EMITTERS["openinference"], ANTHROPIC[0]])
+        engine = open_engine(f"sqlite:///{tmp_path / 'farebox.db'}")
+        found = rows(engine, "billing_status", "model", "dialect", "usage_details")
+        engine.dispose()
+    told = [(dialect, details) for status, model, dialect, details in found if (status, model) == BILLED_CLAUDE]
+    assert [details for dialect, details in told if dialect == "openinference"] == ['{"usage_rule":"response_unnamed"}']
+    assert len(told) == len(ANTHROPIC) + 1
+
+
+BILLED_CLAUDE = ("billed", ANTHROPIC[0][0])
+
+
 @contextmanager
 def line(emitter: str, folder: Path, **environment: str) -> Iterator[Running]:
     """Run the emitter's program to its end, and wait until all is booked."""

@@ -73,13 +73,25 @@ def _read(span: Span) -> UsageEvent | None:
     operation = _OPERATIONS.get(kind.upper())
     fields = _names(attributes)
     fields["operation"] = operation or kind.lower()
+    reading = _usage(attributes, operation)
+    if operation == "chat" and fields["response_id"] is None and _may_be_told_again(span, reading):
+        reading.rule = "response_unnamed"
     return assembled_reading(
         span,
         dialect="openinference",
         kind="container" if operation is None else "call",
-        reading=_usage(attributes, operation),
+        reading=reading,
         fields=fields,
     )
+
+
+def _may_be_told_again(span: Span, reading: Reading) -> bool:
+    """Say whether the response's id alone would join this call with another library's report of it.
+
+    Within a trace the rules need no id; in a trace of its own the call has nothing else that two true calls cannot
+    have in common. Only where an SDK is watched is there a second library that sees the very same call.
+    """
+    return span.parent_span_id is None and span.scope in _WATCHING_AN_SDK and not reading.usage.is_empty()
 
 
 def _usage(attributes: Attributes, operation: str | None) -> Reading:
@@ -146,6 +158,7 @@ def response_id_in(output: bytes) -> str | None:
     return response.id if is_response and _ID.fullmatch(response.id) else None
 
 
+_WATCHING_AN_SDK: Final = tuple(f"openinference.instrumentation.{sdk}" for sdk in ("anthropic", "openai"))
 _OUTPUT: Final = Extract("output.value", _RESPONSE_ID, response_id_in)
 
 OPENINFERENCE: Final = Dialect(
@@ -156,5 +169,5 @@ OPENINFERENCE: Final = Dialect(
     ),
     recognizes=lambda attributes: _KIND in attributes,
     read=_read,
-    extracts={f"openinference.instrumentation.{sdk}": _OUTPUT for sdk in ("anthropic", "openai")},
+    extracts=dict.fromkeys(_WATCHING_AN_SDK, _OUTPUT),
 )

@@ -36,7 +36,7 @@ CHAT: dict[str, AttributeValue] = {
 
 
 def test_a_call_of_openai_is_read() -> None:
-    event = read(CHAT, scope=OPENAI, kind=1)
+    event = read(CHAT, scope=OPENAI, kind=1, parent=7)
 
     assert event.usage == Usage(
         input_tokens=2006,
@@ -191,3 +191,41 @@ def test_cached_tokens_by_an_older_name_were_read_unless_the_newer_ones_say_more
 
     assert read(older, scope=OPENAI).usage.cache_read_input_tokens == 1900
     assert read(CHAT | older, scope=OPENAI).usage == read(CHAT, scope=OPENAI).usage
+
+
+TOLD: dict[str, AttributeValue] = {
+    "openinference.span.kind": "LLM",
+    "llm.model_name": "claude-sonnet-4-5",
+    "llm.token_count.prompt": 10,
+    "llm.token_count.completion": 5,
+}
+
+
+def test_a_call_of_its_own_without_its_response_says_that_it_may_be_billed_beside_another_report() -> None:
+    event = read(TOLD, scope="openinference.instrumentation.anthropic")
+
+    assert (event.usage_rule, event.raw_usage) == ("response_unnamed", None)
+    assert event.usage == Usage(input_tokens=10, output_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "scope", "parent"),
+    [
+        ({"openinference.response.id": "msg_01"}, "openinference.instrumentation.anthropic", None),
+        ({}, "openinference.instrumentation.anthropic", 7),
+        ({}, "openinference.instrumentation.langchain", None),
+        ({"openinference.span.kind": "EMBEDDING"}, "openinference.instrumentation.openai", None),
+        ({"openinference.span.kind": "CHAIN"}, "openinference.instrumentation.openai", None),
+    ],
+    ids=["its response is named", "within a trace", "no SDK is watched", "an embedding", "no call"],
+)
+def test_what_has_an_id_or_needs_none_is_in_no_doubt(
+    changes: dict[str, AttributeValue], scope: str, parent: int | None
+) -> None:
+    assert read(TOLD | changes, scope=scope, parent=parent).usage_rule is None
+
+
+def test_a_call_of_its_own_without_usage_is_in_no_doubt() -> None:
+    event = read({"openinference.span.kind": "LLM"}, scope="openinference.instrumentation.openai")
+
+    assert event.usage_rule is None
