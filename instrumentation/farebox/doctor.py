@@ -78,6 +78,12 @@ def doctor(arguments: list[str]) -> int:
     return 1 if BROKEN in states else 0
 
 
+def _what_is_wrong(name: str) -> str:
+    if name in ("FAREBOX_INSTRUMENT", "FAREBOX_DISABLED_SDKS"):
+        return f"names an SDK that nobody knows; those known are {', '.join(SDKS)}"
+    return "has a wrong value, its default is used"
+
+
 def _environment(settings: config.Settings) -> list[Finding]:
     findings = [Finding("version", OK, f"farebox {__version__}, Python {sys.version.split()[0]}")]
     if is_wanted():
@@ -87,8 +93,7 @@ def _environment(settings: config.Settings) -> list[Finding]:
         findings.append(Finding("switch", NOTE, "metering is not switched on in this environment", cure))
     wrong = sorted(place.removeprefix("config.") for place in safety.faults if place.startswith("config."))
     findings += [
-        Finding("environment", BROKEN, f"{name} has a wrong value, its default is used", f"Correct or unset {name}.")
-        for name in wrong
+        Finding("environment", BROKEN, f"{name} {_what_is_wrong(name)}", f"Correct or unset {name}.") for name in wrong
     ]
     if settings.tracer_provider == "global":
         findings.append(Finding("pipeline", NOTE, "spans go through the app's own tracer provider and its sampling"))

@@ -133,6 +133,12 @@ def test_doctor_says_that_all_is_well(tmp_path: Path) -> None:
         "openai.resources.realtime.realtime.AsyncRealtimeConnection.recv_bytes",
         "openai.resources.responses.responses.ResponsesConnection.recv_bytes",
         "openai.resources.responses.responses.AsyncResponsesConnection.recv_bytes",
+        "openai.resources.live.live.LiveConnection.recv_bytes",
+        "openai.resources.live.live.AsyncLiveConnection.recv_bytes",
+        "openai.resources.live.sideband.SidebandConnection.recv_bytes",
+        "openai.resources.live.sideband.AsyncSidebandConnection.recv_bytes",
+        "openai.resources.live.forks.ForksConnection.recv_bytes",
+        "openai.resources.live.forks.AsyncForksConnection.recv_bytes",
         "openai.resources.beta.realtime.realtime.RealtimeConnection.recv_bytes",
         "openai.resources.beta.realtime.realtime.AsyncRealtimeConnection.recv_bytes",
         "openai.resources.beta.responses.responses.ResponsesConnection.recv_bytes",
@@ -210,14 +216,17 @@ def test_doctor_tells_wrong_settings_and_unpatchable_sdks(tmp_path: Path) -> Non
     with FakeReceiver() as receiver:
         done = farebox(
             tmp_path / "buffer", "doctor", "--json",
-            FAREBOX_ENDPOINT=receiver.url, FAREBOX_BUFFER_MAX_BYTES="much", PYTHONPATH=str(tmp_path),
+            FAREBOX_ENDPOINT=receiver.url, FAREBOX_BUFFER_MAX_BYTES="much", FAREBOX_DISABLED_SDKS="opnai",
+            PYTHONPATH=str(tmp_path),
         )  # fmt: skip
 
     answer = json.loads(done.stdout)
     assert done.returncode == 1
-    assert "FAREBOX_BUFFER_MAX_BYTES has a wrong value, its default is used" in {
-        finding["message"] for finding in answer["findings"]
-    }
+    assert [finding["message"] for finding in answer["findings"] if finding["topic"] == "environment"] == [
+        "FAREBOX_BUFFER_MAX_BYTES has a wrong value, its default is used",
+        "FAREBOX_DISABLED_SDKS names an SDK that nobody knows; those known are anthropic, azure_ai_inference, bedrock, "
+        "cohere, google_genai, groq, huggingface_hub, litellm, mistralai, ollama, openai, together",
+    ]
     (found,) = [sdk for sdk in answer["sdks"] if sdk["sdk"] == "openai"]
     assert found["state"] == "broken"
     assert found["not_patched"]["openai._base_client.SyncAPIClient.request"].endswith(
