@@ -2,7 +2,8 @@
 
 Comes in: the start and the end of a call. Goes out: one `SpanRecord` to the exporter, which makes an SDK span of it on
 its own thread. The app's thread pays for a few slots only: a span of the SDK costs 12 us a call, and its import 20 ms.
-Every record is kept: billing is never sampled. Ids come from the operating system.
+Every record is kept: billing is never sampled. Ids come from the operating system. The clock is read at the start; from
+there on the time is a monotonic clock's, so that a clock that is set meanwhile changes no duration.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class SpanRecord:
     """One span; it has the part of OpenTelemetry's span interface that `farebox.spans` uses."""
 
     __slots__ = (
-        "_hand_over", "attributes", "end_ns", "kind", "name", "parent", "scope", "span_id", "start_time", "status",
-        "trace_id",
+        "_hand_over", "_offset_ns", "attributes", "end_ns", "kind", "name", "parent", "scope", "span_id", "start_time",
+        "status", "trace_id",
     )  # fmt: skip
 
     def __init__(
@@ -36,8 +37,10 @@ class SpanRecord:
         *,
         kind: SpanKind,
         parent: SpanContext | None,
-        start_ns: int,
+        start_ns: int | None,
     ) -> None:
+        now_ns = time.time_ns()
+        self._offset_ns = now_ns - time.perf_counter_ns()
         self._hand_over = hand_over
         self.scope = scope
         self.name = name
@@ -45,7 +48,7 @@ class SpanRecord:
         self.parent = parent
         self.trace_id = _new_id(16) if parent is None else parent.trace_id
         self.span_id = _new_id(8)
-        self.start_time = start_ns
+        self.start_time = now_ns if start_ns is None else start_ns
         self.end_ns = 0
         self.attributes: Attributes = {}
         self.status: Status | None = None
@@ -65,9 +68,10 @@ class SpanRecord:
     def restart(self) -> None:
         """Start now, not when the record was made."""
         self.start_time = time.time_ns()
+        self._offset_ns = self.start_time - time.perf_counter_ns()
 
     def end(self) -> None:
-        self.end_ns = time.time_ns()
+        self.end_ns = self._offset_ns + time.perf_counter_ns()
         self._hand_over(self)
 
 
@@ -90,9 +94,8 @@ class RecordingTracer:
     ) -> SpanRecord:
         """Start a record below the span of `context` (None: the current one), sampled there or not."""
         parent = get_current_span(context).get_span_context()
-        start_ns = time.time_ns() if start_time is None else start_time
         known = parent if parent.is_valid else None
-        return SpanRecord(self._hand_over, self._scope, name, kind=kind, parent=known, start_ns=start_ns)
+        return SpanRecord(self._hand_over, self._scope, name, kind=kind, parent=known, start_ns=start_time)
 
 
 def _new_id(size: int) -> int:

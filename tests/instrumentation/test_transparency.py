@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 import traceback
 from typing import Any
 
@@ -249,6 +250,20 @@ def test_a_call_that_others_leave_out_is_still_paid_for(provider: FakeProvider, 
         context.detach(token)
 
     assert [span.attributes["gen_ai.usage.output_tokens"] for span in recorder.spans()] == [300, 300]
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600])
+def test_C03_a_clock_that_is_set_meanwhile_changes_no_duration(
+    monkeypatch: pytest.MonkeyPatch, recorder: Recorder, step_s: int
+) -> None:
+    now_ns = time.time_ns
+
+    with farebox.track(provider="acme", model="m"):
+        monkeypatch.setattr(time, "time_ns", lambda: now_ns() + step_s * 10**9)
+    monkeypatch.undo()
+
+    span = recorder.one()
+    assert 0 < span.end_ns - span.start_ns < 10**9
 
 
 def test_a_seeded_random_gives_no_two_spans_the_same_id(provider: FakeProvider, recorder: Recorder) -> None:
