@@ -10,8 +10,10 @@ from farebox_ledger.pricing import Price, Rates, Tier
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.prices import insert_prices, raise_catalog_version
 from farebox_ledger.store.scope import AllOrganizations
+from farebox_ledger.store.writing import book
 from tests.api.conftest import Api, bearer
 from tests.api.test_organizations import walk
+from tests.ledger.store.bookings import booking
 
 OVERRIDE = {
     "provider": "openai",
@@ -217,6 +219,30 @@ def test_an_override_shows_its_prices_in_any_unit(api: Api) -> None:
     assert api.get(path, unit="2m").json()["errors"][0]["parameter"] == "unit"
 
 
+def test_P15_D58_an_override_shows_and_changes_cache_prices(api: Api) -> None:
+    prices = {"input_tokens": "3", "cache_read_input_tokens": "0.3", "cache_write_input_tokens": "3.75"}
+    made = make(api, "price-overrides", prices=prices)
+    assert made["prices"] == prices
+
+    changed = patch(api, f"/v1/price-overrides/{made['id']}", {"prices": {"cache_read_input_tokens": "0.6"}}).json()
+
+    assert changed["prices"] == prices | {"cache_read_input_tokens": "0.6"}
+    usage = {"input_tokens": 1_000_000, "cache_read_input_tokens": 500_000, "cache_write_input_tokens": {"5m": 100_000}}
+    quoted = quote(api, usage=usage)
+    assert {line["dimension"]: line["amount"] for line in quoted["lines"]} == {
+        "input_tokens": "1.2",
+        "cache_read_input_tokens": "0.3",
+        "cache_write_5m_input_tokens": "0.375",
+    }
+
+
+def test_D48_an_override_prices_images_each(api: Api) -> None:
+    made = make(api, "price-overrides", prices={"input_images": "0.002", "output_images": "0.04"})
+
+    assert made["prices"] == {"input_images": "0.002", "output_images": "0.04"}
+    assert quote(api, usage={"input_images": 3, "output_images": 2})["cost"] == "0.086"
+
+
 def test_a_change_of_prices_keeps_the_old_price_in_the_history(api: Api) -> None:
     made = make(api, "price-overrides")
 
@@ -398,6 +424,17 @@ def test_an_organization_has_one_default_configuration(api: Api) -> None:
     second = make(api, "model-configs", name="other", is_default=True)
 
     assert [api.json(f"/v1/model-configs/{one['id']}")["is_default"] for one in (first, second)] == [False, True]
+
+
+def test_A08_a_row_carries_the_name_of_its_configuration(api: Api) -> None:
+    made = make(api, "model-configs")
+    with transaction(api.engine, AllOrganizations(), write=True) as connection:
+        told = [booking(1, model_config=made["id"]), booking(2, model_config="nobody's"), booking(3)]
+        book(connection, AllOrganizations(), told, collector_id="c", batch_ids=(), writer_slot=1)
+
+    named = {(row["model_config"], row["model_config_name"]) for row in api.json("/v1/usage")["items"]}
+
+    assert named == {(made["id"], "support bot"), ("nobody's", None), (None, None)}
 
 
 def test_an_upstream_that_a_multiplier_names_is_not_deleted(api: Api) -> None:

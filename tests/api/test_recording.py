@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -57,6 +58,15 @@ def test_a_told_call_is_priced_and_stands_in_list_and_sums(api: Api) -> None:
     assert (group["cost"], group["requests"]) == ("0.0045", 1)
     with transaction(api.engine, EVERYBODY) as connection:
         assert check_rollups(connection, EVERYBODY) == []
+
+
+def test_D04_D05_a_time_of_another_zone_is_kept_in_utc_and_its_arrival_is_noted(api: Api) -> None:
+    before_us = time.time_ns() // 1000
+    told(api, CALL | {"occurred_at": "2026-03-10T15:00:00+03:00"})
+
+    (row,) = rows(api)
+    assert row["occurred_at"] == "2026-03-10T12:00:00.000000Z"
+    assert before_us <= at(row["received_at"]) <= time.time_ns() // 1000
 
 
 def test_the_same_call_told_again_answers_the_same_row_and_writes_nothing(api: Api) -> None:

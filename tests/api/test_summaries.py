@@ -353,6 +353,7 @@ def test_the_overview_shows_today_the_months_a_window_and_what_waits_for_a_price
     assert (mine["this_month"]["requests"], mine["this_month"]["cost"]) == (2, "0.0045")
     assert (mine["last_month"]["requests"], mine["last_month"]["cost"]) == (3, "0.0045")
     assert (mine["window"]["days"], mine["window"]["requests"], mine["window"]["cost"]) == (366, 5, "0.009")
+    assert mine["window"]["total_tokens"] == 6000
 
     def parts(name: str) -> list[tuple[Any, ...]]:
         listed = mine["window"][f"by_{name}"]

@@ -149,6 +149,8 @@ def test_a_charge_can_be_explained_line_by_line(farebox: Farebox, rows: list[dic
     assert len(amounts) == 5  # uncached input, cache read, two cache writes, output
     assert sum(amounts) == Decimal(row["cost"])
     assert charge["price"]["source"] == "litellm"
+    # 5000 × 0.30, and 700 × 3.75 + 300 × 6, a million tokens each
+    assert (row["cost_cache_read"], row["cost_cache_write"]) == ("0.0015", "0.004425")
 
 
 def test_the_month_summary_is_the_sum_of_the_rows(farebox: Farebox, rows: list[dict[str, Any]]) -> None:

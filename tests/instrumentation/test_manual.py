@@ -54,6 +54,14 @@ def test_track_takes_tokens_by_hand(recorder: Recorder) -> None:
     }
 
 
+def test_C18_provider_and_model_are_set_under_either_name(recorder: Recorder) -> None:
+    with farebox.track(provider="acme", model="m-1") as call:
+        call.set_provider_model("m-1-2026", provider="acme.eu")
+
+    attributes = recorder.one().attributes
+    assert (attributes["gen_ai.response.model"], attributes["gen_ai.provider.name"]) == ("m-1-2026", "acme.eu")
+
+
 def test_track_reads_answers_of_either_shape(recorder: Recorder) -> None:
     with farebox.track(provider="openai", model="gpt-4o") as call:
         call.set_response(OPENAI_ANSWER)

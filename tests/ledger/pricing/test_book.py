@@ -125,10 +125,20 @@ def test_an_unknown_served_model_leaves_the_requested_one_and_says_so(charge: Ch
     assert charged.cost_pico == pico("2.5")
 
 
-def test_a_call_without_provider_goes_to_the_models_maker(charge: Charging) -> None:
-    charged = charge(None, "claude-haiku-5-5", input_tokens=1)
+@pytest.mark.parametrize(
+    ("model", "maker"),
+    [("claude-haiku-5-5", "anthropic"), ("gpt-4o", "openai"), ("gemini-2.5-flash", "gcp.gemini")],
+)
+def test_a_call_without_provider_goes_to_the_models_maker(charge: Charging, model: str, maker: str) -> None:
+    charged = charge(None, model, input_tokens=1)
 
-    assert charged.provider == "anthropic"
+    assert (charged.provider, charged.status) == (maker, "billed")
+
+
+def test_C20_a_maker_is_not_guessed_by_the_beginning_of_a_name(charge: Charging) -> None:
+    charged = charge(None, "gpt-of-tomorrow", input_tokens=1)
+
+    assert (charged.provider, charged.reason, charged.cost_pico) == (None, "unknown_provider", None)
 
 
 def test_a_name_of_two_makers_is_ambiguous() -> None:

@@ -146,6 +146,16 @@ def test_units_bill_where_no_tokens_were_reported(charge: Charging) -> None:
     assert (charged.status, charged.cost_pico) == ("billed", pico("0.003"))
 
 
+def test_P04_images_are_priced_each_in_and_out() -> None:
+    charged = charged_at({"input_images": "0.002", "output_images": "0.04"}, Usage(input_images=3, output_images=2))
+
+    assert [(line.dimension, str(line.quantity), line.unit_price) for line in charged.lines] == [
+        ("input_images", "3", "0.002"),
+        ("output_images", "2", "0.04"),
+    ]
+    assert (charged.status, charged.cost_pico) == ("billed", pico("0.086"))
+
+
 def test_a_request_fee_falls_due_once_a_call() -> None:
     rates = {"input_tokens": "0.1", "requests": "5"}
 
