@@ -145,7 +145,7 @@ def test_doctor_says_that_all_is_well(tmp_path: Path) -> None:
         "openai.resources.beta.responses.responses.AsyncResponsesConnection.recv_bytes",
     ]
     # Its modules are imported by the SDK only when they are used.
-    assert len(sdks["mistralai"]["patched"]) == 50
+    assert len(sdks["mistralai"]["patched"]) == 54
     assert sdks["mistralai"]["not_patched"] == {}
     # It shares its namespace with other packages.
     assert sdks["azure_ai_inference"]["version"] == "1.0.0b9"
