@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias, get_args
+from operator import attrgetter
+from typing import Annotated, Any, Final, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -38,6 +39,20 @@ CacheWrites: TypeAlias = Annotated[
     int | dict[CacheTtl, int],
     Meta(description="A number, or a map by time to live where the provider told them apart."),
 ]
+
+
+_AS_SAID: Final = (
+    "project", "user", "user_email", "key", "request_model", "response_model", "response_id", "operation", "service",
+    "action", "category", "task_type", "task_id", "content_type", "content_ref", "model_config", "upstream", "session",
+    "status", "error_code", "error_message", "time_to_first_chunk_ms", "stream", "service_tier",
+    "estimated_input_tokens", "estimated_output_tokens", "tokens_source", "dialect",
+)  # fmt: skip
+"""What an answer takes over from the event as it stands there."""
+
+_PARTS: Final[dict[CostColumn, str]] = {part: f"cost_{part}" for part in get_args(CostColumn)}
+"""What the parts of a cost are called in an answer."""
+
+_said: Final = attrgetter(*_AS_SAID)
 
 
 class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,68 +222,43 @@ class ExplanationAnswer(ChargeAnswer, frozen=True, kw_only=True):
 
 def usage_answer(row: UsageRow, organization: str, model_config_name: str | None = None) -> UsageAnswer:
     """Write a row, with the slug of its organization and the name of its model configuration."""
-    event, charge = row.event, row.charge
-    parts = _cost_parts(charge)
+    event = row.event
     return UsageAnswer(
         id=usage_id_text(row.day, row.usage_id),
         organization=organization,
-        project=event.project,
-        user=event.user,
-        user_email=event.user_email,
-        key=event.key,
         trace_id=event.trace_id.hex(),
         span_id=event.span_id.hex(),
         parent_span_id=None if event.parent_span_id is None else event.parent_span_id.hex(),
         occurred_at=timestamp(event.occurred_at_us),
         started_at=optional_timestamp(event.started_at_us),
         received_at=timestamp(event.received_at_us),
-        provider=charge.provider,
-        model=charge.model,
-        request_model=event.request_model,
-        response_model=event.response_model,
-        response_id=event.response_id,
-        operation=event.operation,
-        service=event.service,
-        action=event.action,
-        category=event.category,
-        task_type=event.task_type,
-        task_id=event.task_id,
-        content_type=event.content_type,
-        content_ref=event.content_ref,
-        model_config=event.model_config,
+        duration_ms=_duration_ms(event),
         model_config_name=model_config_name,
-        upstream=event.upstream,
-        session=event.session,
         tags=event.tags or [],
         metadata=event.metadata or {},
-        status=event.status,
-        error_code=event.error_code,
-        error_message=event.error_message,
-        duration_ms=_duration_ms(event),
-        time_to_first_chunk_ms=event.time_to_first_chunk_ms,
-        stream=event.stream,
-        service_tier=event.service_tier,
-        **_members(event.usage),
         total_tokens=event.usage.total_tokens,
-        estimated_input_tokens=event.estimated_input_tokens,
-        estimated_output_tokens=event.estimated_output_tokens,
-        tokens_source=event.tokens_source,
-        dialect=event.dialect,
-        billing_status=charge.status,
-        reason=charge.reason,
-        currency=charge.currency,
-        cost=money(charge.cost_pico),
-        cost_input=parts["input"],
-        cost_output=parts["output"],
-        cost_cache_read=parts["cache_read"],
-        cost_cache_write=parts["cache_write"],
-        cost_other=parts["other"],
-        list_cost=money(charge.list_cost_pico),
         stated_cost=decimal(event.stated_cost),
-        multiplier=charge.multiplier,
-        price_id=None if charge.price is None else charge.price.id,
         charge_version=row.charge_version,
+        **dict(zip(_AS_SAID, _said(event), strict=True)),
+        **_members(event.usage),
+        **_charged(row.charge),
     )
+
+
+def _charged(charge: Charge) -> dict[str, Any]:
+    """Write what a charge says of itself on its row."""
+    return {
+        "provider": charge.provider,
+        "model": charge.model,
+        "billing_status": charge.status,
+        "reason": charge.reason,
+        "currency": charge.currency,
+        "cost": money(charge.cost_pico),
+        **_cost_parts(charge),
+        "list_cost": money(charge.list_cost_pico),
+        "multiplier": charge.multiplier,
+        "price_id": None if charge.price is None else charge.price.id,
+    }
 
 
 def explanation_answer(
@@ -336,16 +326,16 @@ def _duration_ms(event: UsageEvent) -> int | None:
     return (event.occurred_at_us - event.started_at_us) // 1000
 
 
-def _cost_parts(charge: Charge) -> dict[CostColumn, str | None]:
+def _cost_parts(charge: Charge) -> dict[str, str | None]:
     """Share the cost out to the columns by the lines' dimensions; a cost without lines is `other`."""
     if charge.cost_pico is None:
-        return dict.fromkeys(get_args(CostColumn))
-    parts: dict[CostColumn, int] = dict.fromkeys(get_args(CostColumn), 0)
+        return dict.fromkeys(_PARTS.values())
+    parts: dict[CostColumn, int] = dict.fromkeys(_PARTS, 0)
     for line in charge.lines:
         parts[cost_column(line.dimension)] += line.amount_pico
     if not charge.lines:
         parts["other"] = charge.cost_pico
-    return {name: pico_text(pico) for name, pico in parts.items()}
+    return {_PARTS[part]: pico_text(pico) for part, pico in parts.items()}
 
 
 def _members(usage: Usage) -> dict[str, Any]:

@@ -80,22 +80,14 @@ def unpriced_groups(
     assert 0 < limit <= MAX_GROUPS
     by = rollup_day_reason.c
     conditions = [within(scope, by.org_id), by.billing_status == billing_status]
-    if provider is not None:
-        conditions.append(by.provider == (bounded_name(provider) or ""))
-    if reason is not None:
-        conditions.append(by.reason == reason)
-    if not with_ignored:
-        conditions.append(~_is_ignored(scope))
+    conditions += [] if provider is None else [by.provider == (bounded_name(provider) or "")]
+    conditions += [] if reason is None else [by.reason == reason]
+    conditions += [] if with_ignored else [~_is_ignored(scope)]
     rows = func.sum(by.requests)
     names = (by.provider, by.model, by.reason)
+    tokens = (func.sum(by[name]).label(name) for name in ("input_tokens", "output_tokens", "total_tokens"))
     listed = (
-        select(
-            *names,
-            rows.label("rows"),
-            func.sum(by.input_tokens).label("input_tokens"),
-            func.sum(by.output_tokens).label("output_tokens"),
-            func.sum(by.total_tokens).label("total_tokens"),
-        )
+        select(*names, rows.label("rows"), *tokens)
         .where(*conditions)
         .group_by(*names)
         .having(_behind(rows, after))
