@@ -15,6 +15,7 @@ from typing import Any
 from farebox import counted, metering, spans
 from farebox.places import Place
 from farebox.reading import Arguments, Reading, Request, count, field, fields, is_refusal, listed
+from farebox.spans import RESPONSE_ID, RESPONSE_MODEL
 
 #: Path below the version → operation.
 OPERATIONS: Mapping[str, str] = {
@@ -36,6 +37,7 @@ FILE_CONTENT = re.compile(r"/files/[^/]+/content")
 TIERS: Mapping[str, str] = {"default": "standard", "on_demand": "standard"}
 #: Refuse unknown members of a request.
 NEVER_ASKED = frozenset({"mistral_ai"})
+NOTHING: Mapping[str, Any] = {}
 
 _refusing: set[tuple[str, int | None]] = set()
 
@@ -108,10 +110,23 @@ def read_chat(inside: Mapping[str, Any], reading: Reading) -> None:
         read_usage(inside["usage"], reading)
 
 
+def is_text_alone(chunk: Any, reading: Reading) -> bool:
+    """Whether a chunk is one of the many in the middle of a chat, which say nothing that is not known."""
+    # Asked for every chunk: members are looked at where they stand, and what is asked once is asked last.
+    inside = chunk if isinstance(chunk, dict) else getattr(chunk, "__dict__", NOTHING)
+    choices = inside.get("choices")
+    if not choices or type(choices) is not list or inside.get("usage") is not None:
+        return False
+    choice = choices[0]
+    reason = choice.get("finish_reason") if isinstance(choice, dict) else getattr(choice, "finish_reason", None)
+    attributes = reading.attributes
+    return not reason and RESPONSE_MODEL in attributes and RESPONSE_ID in attributes
+
+
 def read_chat_chunk(inside: Mapping[str, Any], reading: Reading) -> None:
     """Read the fields of one chunk; the one that ends the text repeats the names, which may only then be known."""
     attributes = reading.attributes
-    if spans.RESPONSE_ID not in attributes or spans.RESPONSE_MODEL not in attributes:
+    if RESPONSE_ID not in attributes or RESPONSE_MODEL not in attributes:
         read_names(inside, reading)
     choices = inside.get("choices")
     if choices and isinstance(choices, list) and (reason := field(choices[0], "finish_reason")):

@@ -176,20 +176,22 @@ class StreamProxy(Proxy):
     def __init__(self, stream: Any, meter: StreamMeter) -> None:
         super().__init__(stream)
         self._self_meter = meter
-        self._self_iterator: Iterator[Any] = iter(stream) if not hasattr(type(stream), "__next__") else stream
+        iterator: Iterator[Any] = iter(stream) if not hasattr(type(stream), "__next__") else stream
+        # Looked up for each chunk, and attributes of a proxy are dear: one in place of two.
+        self._self_reading = meter, iterator
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        meter: StreamMeter = self._self_meter
+        meter, iterator = self._self_reading
         if meter.is_waiting:
             meter.begin()
         meter.is_reading = True
         try:
-            chunk = self._self_iterator.__next__()
+            chunk = iterator.__next__()
             while not meter.shows(chunk):
-                chunk = self._self_iterator.__next__()
+                chunk = iterator.__next__()
         except StopIteration:
             meter.completed()
             raise
@@ -224,19 +226,20 @@ class AsyncStreamProxy(Proxy):
     def __init__(self, stream: Any, meter: StreamMeter) -> None:
         super().__init__(stream)
         self._self_meter = meter
+        self._self_reading = meter, stream
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        meter: StreamMeter = self._self_meter
+        meter, stream = self._self_reading
         if meter.is_waiting:
             meter.begin()
         meter.is_reading = True
         try:
-            chunk = await self.__wrapped__.__anext__()
+            chunk = await stream.__anext__()
             while not meter.shows(chunk):
-                chunk = await self.__wrapped__.__anext__()
+                chunk = await stream.__anext__()
         except StopAsyncIteration:
             meter.completed()
             raise
@@ -275,10 +278,6 @@ class EitherStreamProxy(AsyncStreamProxy):
 
     def __next__(self) -> Any:
         return StreamProxy.__next__(self)  # type: ignore[arg-type]  # both are one object around one meter
-
-    @property
-    def _self_iterator(self) -> Any:
-        return self.__wrapped__
 
     @property
     def close(self) -> Any:

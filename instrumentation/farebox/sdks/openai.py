@@ -15,6 +15,7 @@ from farebox.openai_connections import read_message, request_on
 from farebox.openai_shape import (
     FILE_CONTENT,
     ask_for_usage,
+    is_text_alone,
     read_answer,
     read_batch_line,
     read_body,
@@ -114,6 +115,8 @@ def read_response(response: Any, reading: Reading) -> None:
 
 
 def read_chunk(chunk: Any, reading: Reading) -> None:
+    if is_text_alone(chunk, reading):
+        return
     inside = fields(chunk)
     if "choices" not in inside:
         _read_event(inside, reading)
