@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 
 def demo(arguments: list[str]) -> int:
-    return call(BIN / "python", "-m", "tests.end_to_end.demo", *arguments)
+    return become(BIN / "python", "-m", "tests.end_to_end.demo", *arguments)
 
 
 def test(arguments: list[str]) -> int:
@@ -188,6 +188,14 @@ def fingerprint() -> str:
     ]
     parts = [sys.version.encode(), *((ROOT / name).read_bytes() for name in files)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def become(*command: str | Path) -> int:
+    """Run a program in this one's place, so that a signal to this process ends it; on Windows, as a child."""
+    if os.name != "nt":
+        os.chdir(ROOT)
+        os.execv(command[0], [str(part) for part in command])
+    return call(*command)
 
 
 def call(*command: str | Path) -> int:

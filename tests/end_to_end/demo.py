@@ -7,6 +7,7 @@ unpriced.
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
@@ -33,6 +34,8 @@ COLUMNS = (
 
 
 def main(arguments: list[str]) -> int:
+    # An end by SIGTERM takes everything along that was started here, as one by Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with (
         tempfile.TemporaryDirectory(prefix="farebox-demo-") as folder,
         FakeProvider() as provider,
@@ -107,7 +110,8 @@ def print_month(slug: str, month: dict[str, Any]) -> None:
 
 
 def wait_for_interrupt(farebox: Farebox) -> None:
-    print(f"demo: API {farebox.api_url}, OTLP {farebox.otlp_http_url}, admin key {farebox.admin_key}; Ctrl-C ends it")
+    addresses = f"API {farebox.api_url}, OTLP {farebox.otlp_http_url}"
+    print(f"demo: {addresses}, admin key {farebox.admin_key}; Ctrl-C ends it", flush=True)
     try:
         while True:
             time.sleep(3600)

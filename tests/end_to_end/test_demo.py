@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import socket
+import subprocess
 import sys
 from typing import Any
 
@@ -16,6 +19,32 @@ def test_the_demo_prices_every_call_to_the_cent() -> None:
     printed = run_to_end([sys.executable, "-m", "tests.end_to_end.demo"], {})
 
     assert printed.splitlines()[-1] == "demo: 12 calls, 12 priced rows, total USD 0.04024792"
+
+
+@pytest.mark.slow
+def test_a_demo_that_is_kept_takes_everything_along_when_it_is_ended() -> None:
+    command = [sys.executable, "-m", "tests.end_to_end.demo", "--keep"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+        try:
+            assert demo.stdout is not None
+            kept = next(line for line in demo.stdout if "Ctrl-C ends it" in line)
+            demo.terminate()
+            assert demo.wait(60) == 143
+        finally:
+            demo.kill()
+
+    found = re.search(r"API http://127\.0\.0\.1:(\d+)", kept)
+    assert found is not None
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(found[1])), timeout=5)
+
+
+def test_run_py_gives_its_place_to_the_demo_so_that_a_signal_reaches_it() -> None:
+    code = "import run, sys; run.become(sys.executable, '-c', 'import os; print(os.getpid())')"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        printed, _ = process.communicate(timeout=60)
+
+    assert int(printed) == process.pid
 
 
 CALL = Served(path="/v1/chat/completions", status=200, model="gpt-4o", response_id="chatcmpl-1", usage={"x": 1})
