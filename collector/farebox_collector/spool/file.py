@@ -131,20 +131,23 @@ def open_spool_file(folder: Path) -> sqlite3.Connection:
 
     A file that SQLite cannot read, or whose pages do not fit together, is set aside under a name that says so, with an
     error in the log: the collector starts, because refusing every sender would lose more. The batches that can still
-    be read go into the new file. Looking at all pages takes an eighth of a second for 512 MiB that the system has in
-    memory.
+    be read go into the new file, at the next start when this one ends before. Looking at all pages takes an eighth of
+    a second for 512 MiB that the system has in memory.
     """
     path = folder / FILE_NAME
     try:
-        return _opened(path)
+        connection = _opened(path)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):
             raise
         aside = _set_aside(path)
         logger.error("the spool %s is damaged (%s); it is set aside as %s and a new one is made", path, error, aside)
         connection = _opened(path)
-        logger.error("%d waiting spans of %s can be read and are in the new one", _salvage(aside, connection), aside)
-        return connection
+    for name in damaged_files(folder):
+        salvaged = _salvage(folder / name, connection)
+        if salvaged is not None:
+            logger.error("%d waiting spans of %s can be read and are in the new one", salvaged, folder / name)
+    return connection
 
 
 def open_for_reading(folder: Path) -> sqlite3.Connection:
@@ -185,13 +188,20 @@ def _set_aside(path: Path) -> Path:
     return aside
 
 
-def _salvage(damaged: Path, connection: sqlite3.Connection) -> int:
-    """Take over the batches that can be read, and answer how many spans they hold.
+def _salvage(damaged: Path, connection: sqlite3.Connection) -> int | None:
+    """Take over the batches that can be read, and answer how many spans they hold; None when that was done before.
 
-    They get new ids, since those of a damaged file are no facts; what of them is booked already, the books know.
+    That it was done is written with them: a process that dies between the two files does it at its next start. They get
+    new ids, since those of a damaged file are no facts; what of them is booked already, the books know.
     """
     salvaged = 0
     connection.execute("BEGIN IMMEDIATE")
+    noted = connection.execute(
+        "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (f"salvaged {damaged.name}", "yes")
+    )
+    if not noted.rowcount:
+        connection.execute("ROLLBACK")
+        return None
     for sender, received_at_us, spans in _legible_batches(damaged):
         insert_batches(connection, last_batch_id(connection) + 1, [batch_row(sender, received_at_us, spans)])
         salvaged += len(spans)

@@ -123,7 +123,13 @@ def release_role(connection: Connection) -> None:
         connection.execute(text("SET LOCAL ROLE NONE"))
 
 
-_TAKE_ROLE: Final = "SELECT set_config('role', %s, true), set_config('farebox.org', %s, true)"
+_TAKE_ROLE: Final = (
+    "SELECT set_config('role', %s, true), set_config('farebox.org', %s, true), set_config('synchronous_commit', "
+    "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, "
+    "true)"
+)
+"""In one message: the role, and that a commit is on the server's disk when it returns, since the collector then forgets
+what it has booked. Weaker than that is `off` alone, as of `ALTER DATABASE`."""
 _NO_ROLE: Final = frozenset({"22023", "42501"})  # the role does not exist; this user may not take it on
 
 

@@ -155,6 +155,26 @@ def test_a_damaged_spool_is_set_aside_and_named_and_the_collector_serves(
     audit(sqlite_engine, [*sent, *salvaged], config.spool_dir)
 
 
+def test_spans_of_a_damaged_file_are_taken_over_once_also_when_the_start_that_set_it_aside_was_killed(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "spool"
+    killed = Spool(folder, LIMIT)
+    append(killed, 1, 2)
+    append(killed, 3)
+    killed.close()
+    (folder / "spool.db").rename(folder / "spool-damaged-20261121T000000000000.db")  # and there it died
+
+    waiting = []
+    for _ in range(2):
+        again = Spool(folder, LIMIT)
+        waiting.append([span.span_id[-1] for batch in again.read(0, 1000) for span in batch.spans])
+        assert again.snapshot().conservation_difference == 0
+        again.close()
+
+    assert waiting == [[1, 2, 3], [1, 2, 3]]
+
+
 def test_readiness_is_whole_again_when_the_damaged_file_is_taken_away(tmp_path: Path, sqlite_url: str) -> None:
     config = config_for(tmp_path, database_url=sqlite_url)
     config.spool_dir.mkdir()

@@ -133,3 +133,16 @@ def test_an_error_never_quotes_the_values_of_its_statement(engine: Engine) -> No
 def test_a_new_sqlite_file_has_pages_that_hold_several_rows(sqlite_engine: Engine) -> None:
     with sqlite_engine.connect() as connection:
         assert connection.execute(text("PRAGMA page_size")).scalar_one() == 8192
+
+
+@pytest.mark.parametrize(("set_to", "holds"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")])
+def test_a_commit_of_postgresql_is_on_its_disk_whatever_the_server_is_set_to(
+    postgres_engine: Engine, set_to: str, holds: str
+) -> None:
+    options = {"options": f"-c synchronous_commit={set_to}"}
+    engine = open_engine(postgres_engine.url.update_query_dict(options).render_as_string(hide_password=False))
+    try:
+        with transaction(engine, EVERYBODY, write=True) as connection:
+            assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == holds
+    finally:
+        engine.dispose()
