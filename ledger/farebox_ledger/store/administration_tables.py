@@ -53,6 +53,7 @@ idempotency_keys = Table(
     Column("headers", Text),
     Column("body", LargeBinary),
     CheckConstraint("(status IS NULL) = (headers IS NULL)", name="answered_whole"),
+    Index("ix_idempotency_keys_claimed", "org_id", "claimed_at_us"),
     **_KEYED,
 )
 

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from farebox_ledger.errors import Conflict
 from farebox_ledger.store.administration_tables import idempotency_keys
 from farebox_ledger.store.engine import as_writer
+from farebox_ledger.store.statements import organizations_in
 
 KEPT_US: Final = 24 * 3_600_000_000
 """How long an answer is repeated; afterwards the key is new again."""
@@ -109,8 +110,10 @@ def give_back(connection: Connection, claimed: Claim) -> None:
 def prune_idempotency_keys(connection: Connection, before_us: int, limit: int = 500) -> int:
     """Delete keys that were claimed before a moment; answers how many, at most `limit`."""
     keys = idempotency_keys.c
-    old = select(keys.org_id, keys.caller, keys.idempotency_key).where(keys.claimed_at_us < before_us).limit(limit)
-    found = connection.execute(old).all()
+    old = select(keys.org_id, keys.caller, keys.idempotency_key).where(
+        keys.org_id.in_(organizations_in(idempotency_keys)), keys.claimed_at_us < before_us
+    )
+    found = connection.execute(old.limit(limit)).all()
     for org_id, caller, key in found:
         connection.execute(delete(idempotency_keys).where(*_is(Caller(org_id, caller), key)))
     return len(found)

@@ -398,6 +398,7 @@ booked_batches = Table(
     key("collector_id", Text),
     key("batch_id", Big),
     required("booked_at_us", Big),
+    Index("ix_booked_batches_booked", "booked_at_us"),
     **_KEYED,
 )
 

@@ -20,6 +20,7 @@ from farebox_ledger.store.migrations import migrate
 from farebox_ledger.store.multipliers import list_multipliers
 from farebox_ledger.store.organizations import create_organization, list_organizations
 from farebox_ledger.store.projects import list_projects
+from farebox_ledger.store.pruning import prune_batches
 from farebox_ledger.store.querying import UsageFilter, charge_versions, list_usage, usage_row
 from farebox_ledger.store.repricing_rows import RowsToPrice, page_of_rows
 from farebox_ledger.store.responses import traces_of_responses
@@ -219,6 +220,11 @@ LISTS: dict[str, tuple[Callable[[Connection], Any], str, str]] = {
         ),
         "ix_credit_transactions_by_hand",
         "(org_id=? AND type=? AND (occurred_at_us,source_id,step)<(?,?,?))",
+    ),
+    "old batches": (
+        lambda connection: prune_batches(connection, NOON),
+        "ix_booked_batches_booked",
+        "(booked_at_us<?)",
     ),
     "acts of a key": (
         lambda connection: list_entries(connection, MINE, EntryFilter(actor="key_1"), limit=9, after=(NOON, "k")),

@@ -21,6 +21,7 @@ TABLES: Final = ("key_uses", "rate_counts", "key_limits", "deleted_users", "proj
 LIST_INDEXES: Final = (
     ("ix_api_keys_organization", "api_keys", ["org_id", "created_at_us", "id"]),
     ("ix_api_keys_created", "api_keys", ["created_at_us", "id"]),
+    ("ix_booked_batches_booked", "booked_batches", ["booked_at_us"]),
     ("ix_users_email", "users", ["org_id", "email", "user_ref"]),
 )
 APPEND_ONLY: Final = "audit_log is append-only"
@@ -116,6 +117,7 @@ def create_idempotency_keys() -> None:
         sa.PrimaryKeyConstraint("org_id", "caller", "idempotency_key", name=op.f("pk_idempotency_keys")),
         **KEYED,
     )
+    op.create_index("ix_idempotency_keys_claimed", "idempotency_keys", ["org_id", "claimed_at_us"])
 
 
 def create_people() -> None:
@@ -167,7 +169,7 @@ def create_limits() -> None:
 
 
 def create_list_indexes() -> None:
-    """Let the API list keys in pages and find users by their address; most users of a large organization have none."""
+    """Let the API list keys in pages and find users by their address, and upkeep find old batches."""
     for name, table, columns in LIST_INDEXES:
         some = sa.text("email IS NOT NULL") if table == "users" else None
         op.create_index(name, table, columns, sqlite_where=some, postgresql_where=some)
