@@ -58,6 +58,8 @@ OPERATIONS: Mapping[str, str] = {
 #: Streams of these say their usage only when asked to.
 ASKED_FOR_USAGE = frozenset({"/chat/completions", "/completions"})
 RETRIEVED = re.compile(r"/responses/[^/]+")
+#: What was used until then stands in the answer.
+STOPPED = re.compile(r"/responses/[^/]+/cancel")
 #: Of a call that hands over answers of a batch; each of them has its own.
 DELIVERY = "batch_results"
 UNFINISHED = frozenset({"queued", "in_progress"})
@@ -76,7 +78,8 @@ def read_request(owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> R
     provider = sent.place.provider or _provider_of_class(type(owner)) or "openai"
     request = sent.request(operation, provider)
     request.is_delivery = operation == DELIVERY
-    request.is_counted_once = sent.method == "get" and not request.is_delivery
+    is_look = sent.method == "get" or STOPPED.fullmatch(sent.path) is not None
+    request.is_counted_once = is_look and not request.is_delivery
     read_body(sent.body, request)
     _read_searches(sent.body, request)
     if sent.is_stream and sent.path in ASKED_FOR_USAGE:
@@ -92,7 +95,7 @@ def _operation(sent: Sent) -> str | None:
     if sent.method in ("get", "post") and VIDEOS.fullmatch(sent.path):
         return "video_generation"
     if sent.method == "post":
-        return OPERATIONS.get(sent.path)
+        return "chat" if STOPPED.fullmatch(sent.path) else OPERATIONS.get(sent.path)
     if sent.method == "get" and RETRIEVED.fullmatch(sent.path):
         return "chat"
     return DELIVERY if sent.method == "get" and FILE_CONTENT.fullmatch(sent.path) else None

@@ -10,6 +10,7 @@ import anthropic
 import openai
 import pytest
 
+from tests.fakes.answering import FakeAnswers
 from tests.fakes.provider import FakeProvider
 from tests.instrumentation.recorder import Recorder
 
@@ -250,3 +251,14 @@ def test_a_video_that_fails_is_not_billed_and_a_refused_one_is_an_error(
         client.videos.create(model=refused, prompt="A tram")
 
     assert recorder.one().attributes["error.type"] == "openai.BadRequestError"
+
+
+@pytest.mark.parametrize("usage", [{"input_tokens": 30, "output_tokens": 9, "total_tokens": 39}, None])
+def test_what_a_stopped_response_has_used_is_booked_once(recorder: Recorder, usage: dict[str, int] | None) -> None:
+    stopped = {"id": f"resp_stopped_{usage}", "object": "response", "status": "cancelled", "model": "gpt-5"}
+    with FakeAnswers() as host, openai.OpenAI(base_url=f"{host.url}/v1", api_key="k", max_retries=0) as client:
+        host.says = {**stopped, "output": [], "usage": usage}
+        for _ in range(2):
+            client.responses.cancel("resp_stopped")
+
+    assert [span.attributes["gen_ai.usage.output_tokens"] for span in recorder.spans()] == ([9] if usage else [])
