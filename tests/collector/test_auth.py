@@ -14,7 +14,8 @@ from farebox_ledger.store.key_uses import KeyUses
 from farebox_ledger.store.keys import create_key, revoke_key
 from farebox_ledger.store.organizations import create_organization
 from farebox_ledger.store.scope import AllOrganizations
-from tests.collector.emitting import calls
+from farebox_ledger.usage import org_id_of
+from tests.collector.emitting import CALL, Emitted, Value, calls, protobuf
 from tests.collector.running import Running, config_for, rows, running, wait_for
 
 
@@ -65,6 +66,22 @@ def test_the_organization_is_that_of_the_key(tmp_path: Path, database_url: str, 
     assert set(rows(engine, "key_id")) == {(key_id,)}
     assert KeyUses(engine).last_used_us({key_id}).keys() == {key_id}
     assert len(rows(engine, "span_id")) == 2
+
+
+def test_no_attribute_moves_a_call_to_another_organization(
+    tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
+) -> None:
+    names = ("organization", "org", "org_id", "organization.id", "farebox.organization", "farebox.org", "tenant.id")
+    claims: dict[str, Value] = dict.fromkeys(names, "acme")
+    with running(config_for(tmp_path, database_url=sqlite_url, default_org=None)) as collector:
+        collector.wait_until_booked()
+        make_key(sqlite_engine, "acme")
+        _, key = make_key(sqlite_engine, "zenith")
+        claiming = Emitted(1, attributes={**CALL, **claims})
+        assert collector.http.post(protobuf(claiming, resource=claims), x_api_key=key).status == 200
+        collector.wait_until_booked()
+
+    assert rows(sqlite_engine, "org_id") == [(org_id_of("zenith"),)]
 
 
 def test_a_key_of_another_scope_or_of_no_organization_may_not_send(
