@@ -215,19 +215,25 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
     """A wrapper around a method of the SDK, and the switch that turns it off."""
     sdk, scope, switch = _sdks[name], f"farebox.sdks.{name}", Switch()
 
+    def opened(owner: Any, given: Arguments) -> Call | None:
+        return _opened(scope, sdk, target, owner, given) if switch.is_on else None
+
+    metered = _metered_async if inspect.iscoroutinefunction(original) else _metered
+    return wrapt.FunctionWrapper(original, metered(opened)), switch
+
+
+def _metered(opened: Callable[[Any, Arguments], Call | None]) -> Callable[..., Any]:
+    """What is called in place of a method."""
+
     def meter(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not switch.is_on:
-            return inner(*args, **kwargs)
-        call = _opened(scope, sdk, target, owner, (args, kwargs))
+        call = opened(owner, (args, kwargs))
         if call is None:
             return inner(*args, **kwargs)
-        plain = args, kwargs
-        if call.request.arguments is not None:
-            args, kwargs = call.request.arguments
+        sent = call.request.arguments or (args, kwargs)
         try:
-            result = inner(*args, **kwargs)
+            result = inner(*sent[0], **sent[1])
         except BaseException as error:
-            again = _retry(call, error, plain)
+            again = _retry(call, error, (args, kwargs))
             if again is None:
                 call.fail(error)
                 raise
@@ -241,19 +247,21 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
         call.succeed_again()
         return call.receive(result)
 
-    async def meter_async(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not switch.is_on:
-            return await inner(*args, **kwargs)
-        call = _opened(scope, sdk, target, owner, (args, kwargs))
+    return meter
+
+
+def _metered_async(opened: Callable[[Any, Arguments], Call | None]) -> Callable[..., Any]:
+    """The same for coroutines."""
+
+    async def meter(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        call = opened(owner, (args, kwargs))
         if call is None:
             return await inner(*args, **kwargs)
-        plain = args, kwargs
-        if call.request.arguments is not None:
-            args, kwargs = call.request.arguments
+        sent = call.request.arguments or (args, kwargs)
         try:
-            result = await inner(*args, **kwargs)
+            result = await inner(*sent[0], **sent[1])
         except BaseException as error:
-            again = _retry(call, error, plain)
+            again = _retry(call, error, (args, kwargs))
             if again is None:
                 call.fail(error)
                 raise
@@ -267,8 +275,7 @@ def wrapped(name: str, original: Callable[..., Any], target: Target | None = Non
         call.succeed_again()
         return call.receive(result)
 
-    is_async = inspect.iscoroutinefunction(original)
-    return wrapt.FunctionWrapper(original, meter_async if is_async else meter), switch
+    return meter
 
 
 def _opened(scope: str, sdk: Sdk, target: Target | None, owner: Any, given: Arguments) -> Call | None:
