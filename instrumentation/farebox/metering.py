@@ -213,20 +213,16 @@ def know(name: str, sdk: Sdk) -> None:
 
 def wrapped(name: str, original: Callable[..., Any], target: Target | None = None) -> tuple[Any, Switch]:
     """A wrapper around a method of the SDK, and the switch that turns it off."""
-    sdk, scope, switch = _sdks[name], f"farebox.sdks.{name}", Switch()
-
-    def opened(owner: Any, given: Arguments) -> Call | None:
-        return _opened(scope, sdk, target, owner, given) if switch.is_on else None
-
+    switch = Switch()
     metered = _metered_async if inspect.iscoroutinefunction(original) else _metered
-    return wrapt.FunctionWrapper(original, metered(opened)), switch
+    return wrapt.FunctionWrapper(original, metered(f"farebox.sdks.{name}", _sdks[name], target, switch)), switch
 
 
-def _metered(opened: Callable[[Any, Arguments], Call | None]) -> Callable[..., Any]:
+def _metered(scope: str, sdk: Sdk, target: Target | None, switch: Switch) -> Callable[..., Any]:
     """What is called in place of a method."""
 
     def meter(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = opened(owner, (args, kwargs))
+        call = _opened(scope, sdk, target, owner, (args, kwargs)) if switch.is_on else None
         if call is None:
             return inner(*args, **kwargs)
         sent = call.request.arguments or (args, kwargs)
@@ -250,11 +246,11 @@ def _metered(opened: Callable[[Any, Arguments], Call | None]) -> Callable[..., A
     return meter
 
 
-def _metered_async(opened: Callable[[Any, Arguments], Call | None]) -> Callable[..., Any]:
+def _metered_async(scope: str, sdk: Sdk, target: Target | None, switch: Switch) -> Callable[..., Any]:
     """The same for coroutines."""
 
     async def meter(inner: Callable[..., Any], owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call = opened(owner, (args, kwargs))
+        call = _opened(scope, sdk, target, owner, (args, kwargs)) if switch.is_on else None
         if call is None:
             return await inner(*args, **kwargs)
         sent = call.request.arguments or (args, kwargs)
