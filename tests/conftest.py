@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine
 from xdist.scheduler import LoadScopeScheduling
 
@@ -17,6 +18,11 @@ from tests.databases import PostgresServer, postgres_is_available, postgres_serv
 
 INSTRUMENTATION = "tests/instrumentation/"
 DATABASES = ("sqlite", "postgresql") if postgres_is_available() else ("sqlite",)
+
+# By default an example of a property fails after 200 ms, and so do ten that are drawn in a second: how long they take
+# is up to whatever else the machine does. The limit of pytest-timeout ends what hangs.
+settings.register_profile("farebox", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("farebox")
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types

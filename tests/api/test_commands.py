@@ -19,7 +19,7 @@ import pytest
 
 from tests.api.conftest import BOOTSTRAP_KEY, bearer
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 
 
 class Command:

@@ -162,7 +162,7 @@ def tellings(draw: st.DrawFn) -> list[Span]:
 
 
 @given(told=tellings(), data=st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_several_traces_tell_is_judged_in_any_order(
     sqlite_engine: Engine, told: list[Span], data: st.DataObject
 ) -> None:
@@ -171,7 +171,7 @@ def test_what_several_traces_tell_is_judged_in_any_order(
 
 @pytest.mark.slow
 @given(told=tellings(), data=st.data())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_what_several_traces_tell_is_judged_in_any_order_on_postgresql(
     postgres_engine: Engine, told: list[Span], data: st.DataObject
 ) -> None:
@@ -179,7 +179,7 @@ def test_what_several_traces_tell_is_judged_in_any_order_on_postgresql(
 
 
 @given(trace=traces(), data=st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_order_batching_and_duplication_ends_in_the_same_books(
     sqlite_engine: Engine, trace: list[Span], data: st.DataObject
 ) -> None:
@@ -188,7 +188,7 @@ def test_any_order_batching_and_duplication_ends_in_the_same_books(
 
 @pytest.mark.slow
 @given(trace=traces(), data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_order_ends_in_the_same_books_on_postgresql(
     postgres_engine: Engine, trace: list[Span], data: st.DataObject
 ) -> None:
@@ -208,14 +208,14 @@ def agents(draw: st.DrawFn) -> list[Span]:
 
 
 @given(trace=agents(), data=st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_order_bills_the_same_containers(sqlite_engine: Engine, trace: list[Span], data: st.DataObject) -> None:
     assert_order_is_without_effect(sqlite_engine, trace, data, billing_aggregates(sqlite_engine))
 
 
 @pytest.mark.slow
 @given(trace=agents(), data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_order_bills_the_same_containers_on_postgresql(
     postgres_engine: Engine, trace: list[Span], data: st.DataObject
 ) -> None:

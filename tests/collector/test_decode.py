@@ -301,11 +301,11 @@ def test_many_and_odd_attributes_take_bounded_time() -> None:
     many = {f"key.{number}": "x" for number in range(50_000)}
     body = protobuf(Emitted(1, {**many, **CALL, "": "empty"}, end_ns=NOW_NS))
 
-    started = time.perf_counter()
+    started = time.process_time()
     decoded = decode_protobuf(body, SELECTION, NOW_US)
 
     assert len(decoded.spans) == 1
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_json_ids_are_hex_in_any_case() -> None:

@@ -142,7 +142,7 @@ def test_spans_are_acknowledged_while_the_database_is_locked(
     with running(config_for(tmp_path, database_url=sqlite_url)) as collector:
         collector.http.post(calls([1]))
         collector.wait_until_booked()
-        lock = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None)
+        lock = sqlite3.connect(str(make_url(sqlite_url).database), isolation_level=None, timeout=60)
         lock.execute("BEGIN IMMEDIATE")
         slowest = 0.0
         for number in range(2, 30):
@@ -212,7 +212,7 @@ def test_a_batch_that_was_booked_before_a_crash_is_skipped_whole(
         collector.wait_until_booked()
         collector_id = collector.collector.spool.collector_id
     # The collector died between the ledger's commit and its own: the batch is in both.
-    spool = sqlite3.connect(config.spool_dir / "spool.db")
+    spool = sqlite3.connect(config.spool_dir / "spool.db", timeout=60)
     spool.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'batches'")
     spool.commit()
     spool.close()
@@ -334,7 +334,7 @@ def test_a_damaged_batch_is_counted_and_the_others_are_booked(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
 ) -> None:
     config = config_for(tmp_path, database_url=sqlite_url)
-    lock = sqlite3.connect(tmp_path / "farebox.db", isolation_level=None)
+    lock = sqlite3.connect(tmp_path / "farebox.db", isolation_level=None, timeout=60)
     lock.execute("BEGIN IMMEDIATE")
     killed = Child(tmp_path)
     http = killed.started()
@@ -343,7 +343,7 @@ def test_a_damaged_batch_is_counted_and_the_others_are_booked(
     killed.kill()
     lock.execute("ROLLBACK")
     lock.close()
-    spool = sqlite3.connect(config.spool_dir / "spool.db")
+    spool = sqlite3.connect(config.spool_dir / "spool.db", timeout=60)
     spool.execute("UPDATE batches SET payload = x'ff00' WHERE id = 2")
     spool.commit()
     spool.close()

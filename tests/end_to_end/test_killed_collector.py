@@ -45,7 +45,7 @@ def test_an_acknowledged_span_survives_kill_9_and_is_booked_once(tmp_path: Path)
     send(killed.otlp_http_url, acme, one_call(1))
     assert len(killed.wait_for_rows("acme", 1)) == 1
     # The books are locked, as by a long backup: spans are acknowledged and cannot be booked.
-    books = sqlite3.connect(tmp_path / "farebox.db", isolation_level=None)
+    books = sqlite3.connect(tmp_path / "farebox.db", isolation_level=None, timeout=60)
     books.execute("BEGIN IMMEDIATE")
 
     statuses = [send(killed.otlp_http_url, acme, one_call(number)) for number in range(2, 12)]

@@ -101,7 +101,7 @@ class FakeReceiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def wait_for(self, count: int, timeout_s: float = 10.0) -> list[ReceivedSpan]:
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> list[ReceivedSpan]:
         """Wait until so many spans have come; fails when they do not."""
         deadline = time.monotonic() + timeout_s
         while len(self.spans) < count:

@@ -43,7 +43,7 @@ class Recorder:
             if name.startswith(prefix)
         }
 
-    def wait_for(self, count: int, timeout_s: float = 5.0) -> list[ReceivedSpan]:
+    def wait_for(self, count: int, timeout_s: float = 30.0) -> list[ReceivedSpan]:
         deadline = time.monotonic() + timeout_s
         while len(self.spans()) < count and time.monotonic() < deadline:
             time.sleep(0.01)

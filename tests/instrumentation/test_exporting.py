@@ -168,7 +168,7 @@ def test_what_the_collector_refuses_for_good_is_counted_not_repeated(receiver: F
     assert safety.losses == {"refused": 1}
 
 
-def wait_until(condition: Any, timeout_s: float = 10.0) -> None:
+def wait_until(condition: Any, timeout_s: float = 30.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

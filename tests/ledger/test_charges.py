@@ -227,7 +227,7 @@ def test_a_kept_version_must_be_the_charge_that_the_row_had(engine: Engine) -> N
         run(engine, keep, "UPDATE usage_rows SET list_cost_pico = 1, charge_version = charge_version + 1")
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32))
 def test_rows_and_sums_agree_after_any_bookings_and_changes(engine: Engine, seed: int) -> None:
     random = Random(seed)

@@ -104,7 +104,7 @@ async def async_cancel_while_reading(opened: Open) -> None:
             reading.set()
 
     task = asyncio.create_task(read())
-    await asyncio.wait_for(reading.wait(), 5)
+    await asyncio.wait_for(reading.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -188,11 +188,12 @@ def test_a_stream_that_nobody_reads_was_never_asked_for(
 def test_a_stream_starts_when_it_is_first_read(client: ollama.Client, recorder: Recorder) -> None:
     stream = client.chat(model=MODEL, messages=MESSAGES, stream=True)
     time.sleep(0.3)
-    before_ns = time.time_ns()
+    before_ns, began_s = time.time_ns(), time.perf_counter()
     list(stream)
+    reading_s = time.perf_counter() - began_s
 
     assert recorder.one().start_ns >= before_ns
-    assert recorder.one().attributes["gen_ai.response.time_to_first_chunk"] < 0.3
+    assert recorder.one().attributes["gen_ai.response.time_to_first_chunk"] < reading_s
 
 
 def opener(client: Any) -> endings.Open:

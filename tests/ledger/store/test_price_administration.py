@@ -334,7 +334,7 @@ STEP = st.tuples(st.sampled_from(["create", "change", "delete", "switch"]), st.i
 
 
 @given(steps=st.lists(STEP, max_size=10))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_is_administered_no_moment_has_two_factors(sqlite_engine: Engine, steps: list[Any]) -> None:
     """Random administration of several multipliers under one name; refusals are fine, overlaps are not."""
     with transaction(sqlite_engine, EVERYBODY, write=True) as connection:

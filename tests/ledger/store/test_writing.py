@@ -445,7 +445,7 @@ def test_traces_are_locked_until_the_transaction_ends(postgres_engine: Engine) -
     assert order == ["first", "second"]
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), cuts=st.lists(st.integers(0, 60), max_size=4))
 def test_any_order_and_partition_books_the_same_rows_and_sums(engine: Engine, seed: int, cuts: list[int]) -> None:
     drawn = Random(seed)
