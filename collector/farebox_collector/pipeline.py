@@ -194,6 +194,8 @@ class Pipeline:
         self._spool.settle(batches, outcome.counts)
         self._books.key_uses.note({batch.sender.key_id for batch in batches if batch.sender.key_id is not None})
         self._count(outcome, spans)
+        where_to = ", ".join(f"{count} {name}" for name, count in outcome.counts.items() if count)
+        logger.debug("booked batches %d to %d: %s", batches[0].id, batches[-1].id, where_to)
 
     def _count(self, outcome: Outcome, spans: int) -> None:
         telemetry = self._telemetry

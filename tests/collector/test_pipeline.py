@@ -330,6 +330,17 @@ def test_two_collectors_on_postgresql_book_the_same_spans_once(
     assert len(rows(postgres_engine, "span_id")) == 400
 
 
+def test_O08_each_booking_is_told_in_a_line_of_the_debug_log(booked: Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "farebox_collector.pipeline"):
+        booked.http.post(calls([1, 2]))
+        booked.wait_until_booked()
+        booked.http.post(calls([2]))
+        booked.wait_until_booked()
+        wait_for(lambda: len(caplog.messages) == 2)
+
+    assert caplog.messages == ["booked batches 1 to 1: 2 rows", "booked batches 2 to 2: 1 duplicates"]
+
+
 def test_a_damaged_batch_is_counted_and_the_others_are_booked(
     tmp_path: Path, sqlite_url: str, sqlite_engine: Engine
 ) -> None:

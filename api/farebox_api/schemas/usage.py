@@ -211,7 +211,11 @@ class ExplanationAnswer(ChargeAnswer, frozen=True, kw_only=True):
     organization: str
     dialect: Annotated[str, Meta(description="The emitter whose way of writing a call was read.")]
     usage_rule: Annotated[
-        UsageRule | None, Meta(description="How the counts were converted; null: they stand as the emitter wrote them.")
+        UsageRule | None,
+        Meta(
+            description="How the counts were converted, or `response_unnamed`: the emitter hid the provider's response,"
+            " so that another library may have told the same call; null: the counts stand as the emitter wrote them."
+        ),
     ]
     raw_usage: Annotated[
         dict[str, int | float | str] | None,

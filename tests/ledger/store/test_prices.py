@@ -46,11 +46,11 @@ FULL = Price(
 
 
 def test_an_empty_catalog_gets_the_shipped_prices_as_one_revision_of_each_source(engine: Engine) -> None:
-    started = time.process_time()  # other programs have the machine too
+    started = time.perf_counter()
 
     added = ensure_shipped_prices(engine)
 
-    assert time.process_time() - started < 10
+    assert time.perf_counter() - started < 10  # 3 s on a machine with nothing else to do
     shipped = {snapshot.source: shipped_prices(snapshot) for snapshot in shipped_snapshots()}
     with transaction(engine, EVERYBODY) as connection:
         book = load_book(connection)
