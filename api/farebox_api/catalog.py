@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from threading import Lock
 
 from sqlalchemy import Engine
 
-from farebox_ledger.pricing import PriceBook
+from farebox_ledger.pricing import Price, PriceBook
+from farebox_ledger.pricing.estimates import AverageRates
 from farebox_ledger.pricing.suggestions import Suggestions
 from farebox_ledger.store.engine import transaction
 from farebox_ledger.store.prices import catalog_version, load_book
@@ -41,6 +44,13 @@ class Catalog:
         book = self.book()
         with self._lock:
             if self._suggestions is None or self._suggestions[0] != book.version:
-                public = (price for price in book.prices() if price.org_id is None)
-                self._suggestions = (book.version, Suggestions(public))
+                self._suggestions = (book.version, Suggestions(_public(book)))
             return self._suggestions[1]
+
+    def average_rates(self) -> AverageRates:
+        """Average what models cost now; overrides of organizations are not told."""
+        return AverageRates(_public(self.book()), time.time_ns() // 1000)
+
+
+def _public(book: PriceBook) -> Iterator[Price]:
+    return (price for price in book.prices() if price.org_id is None)

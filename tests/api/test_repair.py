@@ -63,10 +63,32 @@ def test_the_list_groups_rows_and_suggests_names(waiting: Api) -> None:
         "last_seen": LAST,
         "ignored": False,
         "suggestions": [{"provider": "azure.ai.openai", "model": "gpt-4o", "likeness": 0.714}],
+        "estimate": None,
     }
     assert (everybodys["rows"], everybodys["organizations"]) == (5, 2)
     assert waiting.json("/v1/unpriced", billing_status="assumed")["items"] == []
     assert waiting.json("/v1/unpriced", waiting.system_key, organization="zenith")["items"][0]["rows"] == 2
+
+
+def test_P25_an_average_price_is_a_guess_beside_the_group_and_in_no_sum(api: Api) -> None:
+    add_prices(api.engine, azure("gpt-4o"), azure("gpt-4o-mini"))
+    book_events(api.engine, *calls(3, provider="azure", request_model="my-gpt4o"))
+    book_events(api.engine, event(9, provider="azure", request_model="my-gpt4o", usage=Usage()))
+
+    groups = api.json("/v1/unpriced", estimate="average")["items"]
+
+    assert [(group["reason"], group["rows"], group["estimate"]) for group in groups] == [
+        (
+            "unknown_model",
+            3,
+            {"estimated_cost": "0.0135", "currency": "USD", "provider": "azure.ai.openai", "models": 2},
+        ),
+        ("missing_usage", 1, None),
+    ]
+    assert [row["cost"] for row in api.json("/v1/usage")["items"]] == [None] * 4
+    month = api.json("/v1/usage/summary", start="2026-03-01T00:00:00Z", end="2026-04-01T00:00:00Z")
+    assert [(group["cost"], group["unpriced_rows"]) for group in month["groups"]] == [(None, 4)]
+    assert api.json("/v1/unpriced", estimate="average", billing_status="assumed")["items"] == []
 
 
 def test_the_list_is_walked_page_by_page(api: Api) -> None:

@@ -32,14 +32,16 @@ from farebox_api.schemas.repair import (
     job_answer,
     outcome_answer,
 )
-from farebox_ledger.repair import Repair, Trial, book_with, repair, rows_of, tried
+from farebox_ledger.pricing.estimates import AverageRates, Estimate
+from farebox_ledger.repair import CURABLE, Repair, Trial, book_with, repair, rows_of, tried
 from farebox_ledger.repricing import KIND, RepriceOutcome, arguments_of, enqueue_reprice, outcome_of, preview
 from farebox_ledger.store.jobs import Job, get_job
 from farebox_ledger.store.organizations import organizations_by_id
-from farebox_ledger.store.unpriced import first_seen_us, ignore_group, restore_group, unpriced_groups
+from farebox_ledger.store.unpriced import UnpricedGroup, first_seen_us, ignore_group, restore_group, unpriced_groups
 from farebox_ledger.usage import Reason
 
 Shown: TypeAlias = Literal["hide", "show"]
+Estimating: TypeAlias = Literal["none", "average"]
 
 CURSORS = CursorCodec(tuple[int, str, str, str])
 
@@ -64,6 +66,9 @@ def listed(
         UnsettledStatus, QueryParameter(description="Rows without a price, or with one that is second best.")
     ] = "unpriced",
     ignored: Annotated[Shown, QueryParameter(description="What to do with groups that were set aside.")] = "hide",
+    estimate: Annotated[
+        Estimating, QueryParameter(description="Guess what groups might have cost, by average rates.")
+    ] = "none",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> UnpricedPageAnswer:
@@ -83,14 +88,27 @@ def listed(
         )
     groups, has_more = found[:limit], len(found) > limit
     suggestions = catalog.suggestions()
+    averages = catalog.average_rates() if estimate == "average" and billing_status == "unpriced" else None
     return UnpricedPageAnswer(
         items=[
-            group_answer(group, billing_status, suggestions.nearest(group.name.provider, group.name.model))
+            group_answer(
+                group,
+                billing_status,
+                suggestions.nearest(group.name.provider, group.name.model),
+                None if averages is None else _estimated(averages, group),
+            )
             for group in groups
         ],
         next_cursor=CURSORS.write(groups[-1].position, *question) if has_more else None,
         has_more=has_more,
     )
+
+
+def _estimated(averages: AverageRates, group: UnpricedGroup) -> Estimate | None:
+    """Guess what a group might have cost; what was reported wrongly or not at all is worth no guess."""
+    if group.name.reason not in CURABLE:
+        return None
+    return averages.estimate(group.name.provider, group.input_tokens, group.output_tokens)
 
 
 @post(

@@ -16,6 +16,8 @@ from farebox_api.schemas.model_aliases import AliasAnswer
 from farebox_api.schemas.pages import Page
 from farebox_api.schemas.price_overrides import OverrideAnswer, UnitMember
 from farebox_api.schemas.values import Count, Money, Timestamp, decimal, money, optional_timestamp, timestamp
+from farebox_ledger.money import decimal_text
+from farebox_ledger.pricing.estimates import CURRENCY, Estimate
 from farebox_ledger.pricing.suggestions import Suggestion
 from farebox_ledger.repair import Draft
 from farebox_ledger.repricing import Example, RepriceOutcome, outcome_of
@@ -41,6 +43,15 @@ class SuggestionAnswer(msgspec.Struct, frozen=True):
     likeness: Annotated[float, Meta(ge=0, le=1, description="1 is the very name, at a provider that sells it.")]
 
 
+class EstimateAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the group's tokens would cost at the average of today's rates: a guess, no part of any cost or sum."""
+
+    estimated_cost: Annotated[Money, Meta(description="To a millionth; cached tokens count like others.")]
+    currency: str
+    provider: Annotated[str | None, Meta(description="Whose models were averaged; null: all of the catalog.")]
+    models: Annotated[int, Meta(ge=1, description="How many models were averaged.")]
+
+
 class UnpricedGroupAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The rows with one provider, model and reason; null where the calls name none."""
 
@@ -57,6 +68,10 @@ class UnpricedGroupAnswer(msgspec.Struct, frozen=True, kw_only=True):
     last_seen: Timestamp | None
     ignored: bool
     suggestions: list[SuggestionAnswer]
+    estimate: Annotated[
+        EstimateAnswer | None,
+        Meta(description="Null unless asked for, where there are no tokens, and where no price would help."),
+    ]
 
 
 class UnpricedPageAnswer(Page, frozen=True, kw_only=True):
@@ -265,9 +280,12 @@ class ResolveAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def group_answer(
-    group: UnpricedGroup, billing_status: UnsettledStatus, suggestions: list[Suggestion]
+    group: UnpricedGroup,
+    billing_status: UnsettledStatus,
+    suggestions: list[Suggestion],
+    estimate: Estimate | None,
 ) -> UnpricedGroupAnswer:
-    """Write a group with what its name looks like."""
+    """Write a group with what its name looks like, and what it might have cost."""
     return UnpricedGroupAnswer(
         provider=group.name.provider,
         model=group.name.model,
@@ -282,6 +300,16 @@ def group_answer(
         last_seen=optional_timestamp(group.last_seen_us),
         ignored=group.is_ignored,
         suggestions=[SuggestionAnswer(one.provider, one.model, one.likeness) for one in suggestions],
+        estimate=None if estimate is None else _estimate_answer(estimate),
+    )
+
+
+def _estimate_answer(estimate: Estimate) -> EstimateAnswer:
+    return EstimateAnswer(
+        estimated_cost=decimal_text(estimate.amount),
+        currency=CURRENCY,
+        provider=estimate.provider,
+        models=estimate.models,
     )
 
 
