@@ -13,6 +13,16 @@ LedgerError
 
 from __future__ import annotations
 
+from typing import Final
+
+_WHERE_TO_LOOK: Final = {
+    "organization": "`farebox orgs list` shows which do",
+    "key": "`farebox keys list` shows which do",
+    "credit account": "`farebox credits open` opens it",
+    "quarantined span": "`farebox quarantine list` shows which do",
+}
+"""What helps whoever named a thing that is not there, by the kind of thing."""
+
 
 class LedgerError(Exception):
     """Any fault that the ledger reports on purpose."""
@@ -37,7 +47,8 @@ class NotFound(LedgerError):
 
     def __init__(self, kind: str, name: str) -> None:
         """Name the kind of thing (`organization`, `price`) and the name that was looked for."""
-        super().__init__(f"{kind} {name!r} does not exist")
+        cure = _WHERE_TO_LOOK.get(kind)
+        super().__init__(f"{kind} {name!r} does not exist" + (f"; {cure}" if cure else ""))
         self.kind = kind
         self.name = name
 

@@ -197,7 +197,7 @@ def test_wrong_use_is_one_line_that_names_the_cure(commanded: Engine, capsys: py
     assert reprice(["--billing-status", "billed"]) == 1
 
     errors = capsys.readouterr().err.splitlines()
-    assert errors[0] == "farebox reprice: organization 'nobody' does not exist"
+    assert errors[0] == "farebox reprice: organization 'nobody' does not exist; `farebox orgs list` shows which do"
     assert errors[1] == (
         "farebox reprice: billing_status: billed rows are priced; they change only with include_priced"
     )

@@ -106,7 +106,7 @@ def test_a_balance_of_another_day(said: Said) -> None:
 
 def test_what_cannot_be_done_is_one_line_that_names_it(said: Said) -> None:
     assert said.refused("grant", "1", "--user", "ann") == (
-        "farebox credits: credit account 'user ann, USD' does not exist"
+        "farebox credits: credit account 'user ann, USD' does not exist; `farebox credits open` opens it"
     )
     said.json("open")
     assert said.refused("open").startswith("farebox credits: there is an account in USD of this owner: acc_")
@@ -165,6 +165,9 @@ def test_status_for_people(engine: Engine, said: Said, capsys: pytest.CaptureFix
 
 def test_the_status_of_an_organization_that_does_not_exist(capsys: pytest.CaptureFixture[str]) -> None:
     assert status(["--org", "nobody"]) == 1
-    assert capsys.readouterr().err == "farebox status: organization 'nobody' does not exist\n"
+    assert (
+        capsys.readouterr().err
+        == "farebox status: organization 'nobody' does not exist; `farebox orgs list` shows which do\n"
+    )
     with pytest.raises(SystemExit):
         status(["--user", "ann"])

@@ -78,7 +78,7 @@ def test_a_key_is_revoked_by_its_id(capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(revoked, dict)
     assert revoked["revoked_at"] is not None
     assert keys(["revoke", "key_0"]) == 1
-    assert capsys.readouterr().err == "farebox keys: key 'key_0' does not exist\n"
+    assert capsys.readouterr().err == "farebox keys: key 'key_0' does not exist; `farebox keys list` shows which do\n"
 
 
 def test_the_keys_of_one_organization_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +140,10 @@ def test_a_time_that_cannot_be_read_is_answered_with_one_that_can(capsys: pytest
 
 def test_a_key_for_an_organization_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert keys(["create", "--org", "nobody", "--scope", "ingest"]) == 1
-    assert capsys.readouterr().err == "farebox keys: organization 'nobody' does not exist\n"
+    assert (
+        capsys.readouterr().err
+        == "farebox keys: organization 'nobody' does not exist; `farebox orgs list` shows which do\n"
+    )
 
 
 def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:

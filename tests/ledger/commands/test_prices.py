@@ -121,7 +121,10 @@ def test_resolve_for_an_organization_that_is_not_there_shows_no_price(capsys: py
     assert prices(["resolve", "openai", "gpt-4o", "--org", "nobody"]) == 1
 
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "farebox prices: organization 'nobody' does not exist\n")
+    assert (shown.out, shown.err) == (
+        "",
+        "farebox prices: organization 'nobody' does not exist; `farebox orgs list` shows which do\n",
+    )
 
 
 def test_resolve_without_a_provider_asks_for_the_models_maker(capsys: pytest.CaptureFixture[str]) -> None:

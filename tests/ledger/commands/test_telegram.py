@@ -146,7 +146,10 @@ def run(settings: dict[str, str], code: str = RUN) -> subprocess.CompletedProces
             "FAREBOX_TELEGRAM_CHATS: 'acme': expected CHAT=ORGANIZATION or CHAT=ORGANIZATION/USER",
         ),
         ({"TOKEN": TOKEN, "CHATS": "1=acme, 1=acme"}, "FAREBOX_TELEGRAM_CHATS: names the chat 1 twice"),
-        ({"TOKEN": TOKEN, "CHATS": "1=nobody"}, "organization 'nobody' does not exist"),
+        (
+            {"TOKEN": TOKEN, "CHATS": "1=nobody"},
+            "organization 'nobody' does not exist; `farebox orgs list` shows which do",
+        ),
     ],
     ids=["no token", "no chats", "no chat id", "twice", "unknown organization"],
 )
