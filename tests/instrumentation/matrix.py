@@ -26,7 +26,7 @@ SLOW_SDKS = frozenset({"litellm"})
 #: What no SDK streams: the answer is one piece, or is delivered whole by another call.
 NEVER_STREAMED = frozenset({
     "embeddings", "rerank", "ocr", "video_generation", "classify", "chat (batch)", "embeddings (batch)",
-    "generate_content (batch)",
+    "generate_content (batch)", "ocr (batch)",
 })  # fmt: skip
 #: SDK and operation → modes that it does not offer.
 STREAMS = frozenset({"sync stream", "async stream"})
