@@ -28,6 +28,9 @@ NO_SERVER: Final = (
     f"put initdb on PATH, or set {URL_VARIABLE}"
 )
 _UNPRIVILEGED_USER: Final = "nobody"  # PostgreSQL refuses to run as root
+_AS_SOMEBODY_ELSE: Final = (
+    "import os, pwd, sys; os.setuid(pwd.getpwnam(sys.argv[1]).pw_uid); os.execv(sys.argv[2], sys.argv[2:])"
+)
 
 
 @dataclass(frozen=True)
@@ -209,11 +212,16 @@ def _ended(folder: Path, *stop: str | Path) -> Iterator[None]:
 
 
 def _run(*command: str | Path) -> None:
-    """Run one of PostgreSQL's programs. Its output goes to a file: the server would keep a pipe open for ever."""
-    user = _UNPRIVILEGED_USER if os.geteuid() == 0 else None
+    """Run one of PostgreSQL's programs. Its output goes to a file: the server would keep a pipe open for ever.
+
+    Root becomes somebody else in a process of its own: `subprocess` forks to do so itself, and a fork breaks gRPC's
+    threads in this process.
+    """
+    if os.geteuid() == 0:
+        command = (sys.executable, "-I", "-c", _AS_SOMEBODY_ELSE, _UNPRIVILEGED_USER, *command)
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
-            [str(part) for part in command], user=user, cwd="/", stdout=output, stderr=output, timeout=90, check=False
+            [str(part) for part in command], cwd="/", stdout=output, stderr=output, timeout=90, check=False
         )
         if done.returncode:
             output.seek(0)
