@@ -25,6 +25,9 @@ URL_VARIABLE: Final = "FAREBOX_DATABASE_URL"
 BUSY_TIMEOUT_S: Final = 10
 """How long a writer waits for SQLite's one write lock before it gives up."""
 
+CONNECT_TIMEOUT_S: Final = 10
+"""How long a PostgreSQL server may take to accept a connection, unless the URL has a `connect_timeout` of its own."""
+
 OLDEST_SQLITE: Final = (3, 40, 0)
 TENANT_ROLE: Final = "farebox_tenant"
 WRITER_ROLE: Final = "farebox_writer"
@@ -250,7 +253,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _open_postgresql(url: URL) -> Engine:
     try:
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        patience = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, connect_args=patience)
     except ImportError as error:
         raise DatabaseNotReady(
             f'{redacted(url)} needs the PostgreSQL driver: pip install "farebox[postgres]"'

@@ -2,8 +2,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Engine, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from farebox_ledger.errors import DatabaseNotReady, InvalidInput
 from farebox_ledger.store.engine import default_database_url, open_engine, redacted, transaction
@@ -40,6 +40,20 @@ def test_a_bad_url_is_refused_and_the_variable_named(url: str, message: str) -> 
 def test_a_plain_postgresql_url_goes_through_psycopg_3() -> None:
     for scheme in ("postgresql", "postgres", "postgresql+psycopg"):
         assert open_engine(f"{scheme}://u:p@db/farebox").url.drivername == "postgresql+psycopg"
+
+
+@pytest.mark.parametrize(("query", "asked_s"), [("", 10), ("?connect_timeout=3", 3)])
+def test_a_server_that_does_not_answer_is_given_up(query: str, asked_s: int) -> None:
+    engine = open_engine(f"postgresql://ann@127.0.0.1:9/books{query}")
+    asked: dict[str, object] = {}
+
+    @event.listens_for(engine, "do_connect")
+    def note(_dialect: object, _record: object, _args: object, settings: dict[str, object]) -> None:
+        asked.update(settings)
+
+    with pytest.raises(OperationalError):
+        engine.connect()
+    assert int(str(asked["connect_timeout"])) == asked_s
 
 
 def test_messages_hide_passwords() -> None:
